@@ -1,0 +1,16 @@
+//! The engine of s3dedup: every content once, behind supervised actors.
+//!
+//! A front end sees [`Engine`] and the values of [`model`]; it never sees SQL, an S3 client or a
+//! message. The map of the engine is in `docs/architecture.md`.
+
+mod engine;
+pub mod model;
+pub mod runtime;
+mod spool;
+pub mod store;
+
+pub use engine::{Download, Engine, NameStream, PutOutcome};
+pub use runtime::admission::Permit;
+pub use spool::{BodyEncoding, Spooler};
+pub use store::blob::Spooled;
+pub use store::meta::{DeleteOutcome, Totals};

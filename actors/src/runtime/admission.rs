@@ -1,0 +1,55 @@
+//! Admission: how many requests may be inside at once.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::model::{Error, Kind, Result};
+
+/// The door. Full means "come back later", never a queue.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    slots: Arc<Semaphore>,
+    slots_max: usize,
+}
+
+/// One request's place inside; given back on drop.
+#[derive(Debug)]
+pub struct Permit {
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    /// A door for `slots_max` requests.
+    pub fn new(slots_max: usize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(slots_max)), slots_max }
+    }
+
+    /// Takes a place, or says [`Kind::Overloaded`] at once.
+    pub fn try_enter(&self) -> Result<Permit> {
+        let full = || Error::new(Kind::Overloaded, "all request slots are in use");
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| full())?;
+        Ok(Permit { _slot: slot })
+    }
+
+    /// Requests inside now.
+    pub fn in_use(&self) -> usize {
+        self.slots_max - self.slots.available_permits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_house_refuses_and_a_leaver_makes_room() {
+        let door = Admission::new(2);
+        let first = door.try_enter().unwrap();
+        let _second = door.try_enter().unwrap();
+        assert_eq!(door.try_enter().unwrap_err().kind(), Kind::Overloaded);
+        drop(first);
+        assert_eq!(door.in_use(), 1);
+        assert!(door.try_enter().is_ok());
+    }
+}

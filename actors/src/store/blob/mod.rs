@@ -1,0 +1,65 @@
+//! Content stores: immutable objects under [`BlobKey`] names.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use crate::model::{BlobInfo, BlobKey, Result};
+
+mod spooled;
+
+pub use spooled::{Spooled, SpooledBytes};
+
+/// An open object.
+pub struct BlobReader {
+    /// The number of bytes that [`BlobReader::stream`] will yield.
+    pub size: u64,
+    /// The bytes, in pieces of the store's choice. A stream that ends early or breaks is an `Err`.
+    pub stream: BoxStream<'static, Result<Bytes>>,
+}
+
+/// One page of a listing.
+#[derive(Debug)]
+pub struct BlobPage {
+    /// Objects with our kind of name, ascending by name, with their sizes in bytes.
+    pub blobs: Vec<(BlobKey, u64)>,
+    /// Names that are not ours.
+    pub strangers: Vec<String>,
+    /// Where the next page starts; `None` after the last one.
+    pub next: Option<String>,
+}
+
+/// A store of immutable objects.
+///
+/// Every implementation passes the contract suite in `testkit::blob_contract`. Absence is told by
+/// `None`; every other trouble is an `Err`, so an outage never looks like absence.
+#[async_trait]
+pub trait BlobStore: Send + Sync + 'static {
+    /// The kind of store, for logs: "folder", "s3".
+    fn kind(&self) -> &'static str;
+
+    /// Stores all of `body` under `key` together with `info`, durably when it returns.
+    ///
+    /// A repeated call with the same key and bytes succeeds. A failed or cancelled call leaves
+    /// either no object or the whole object, never part of one under `key`.
+    async fn put(&self, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()>;
+
+    /// Opens an object, or the bytes `range` of it (end exclusive, inside the object); `None` when
+    /// there is no such object.
+    async fn open(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<BlobReader>>;
+
+    /// What the object says of itself; `None` when there is no such object. An object whose own
+    /// description is missing or unreadable is [`Kind::Corrupt`](crate::model::Kind::Corrupt).
+    async fn stat(&self, key: &BlobKey) -> Result<Option<BlobInfo>>;
+
+    /// Deletes objects; absent ones are fine.
+    async fn delete(&self, keys: &[BlobKey]) -> Result<()>;
+
+    /// Lists up to `limit` objects after the name `after`, ascending.
+    async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage>;
+
+    /// Cheap proof that the store can be reached and used.
+    async fn probe(&self) -> Result<()>;
+}

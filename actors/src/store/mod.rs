@@ -1,0 +1,5 @@
+//! Where bytes and facts are kept: traits and implementations. Knows nothing of actors.
+
+pub mod blob;
+pub mod blocking;
+pub mod meta;

@@ -1,0 +1,1 @@
+//! The face of s3dedup: command line, configuration, HTTP.
