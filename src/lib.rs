@@ -1,3 +1,5 @@
 //! The face of s3dedup: command line, configuration, HTTP.
 
 pub mod config;
+pub mod exit;
+pub mod logging;
