@@ -1,1 +1,3 @@
 //! The face of s3dedup: command line, configuration, HTTP.
+
+pub mod http;
