@@ -1,0 +1,176 @@
+//! What a client is told when a request fails.
+//!
+//! Every failure is one short line, sent as `X-Exception` (which clients of Filetracker show) and
+//! as the body. It never holds paths of this machine or the cause; those go to the log, once.
+
+use actix_web::HttpResponse;
+use actix_web::body::MessageBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use s3dedup_actors::model::{Error, InvalidName, Kind};
+
+/// The header that carries the line.
+pub const X_EXCEPTION: HeaderName = HeaderName::from_static("x-exception");
+
+const LINE_CHARS_MAX: usize = 200;
+
+/// A request that failed.
+#[derive(Debug)]
+pub struct Failure {
+    status: StatusCode,
+    line: String,
+    allow: Option<&'static str>,
+    retry_after_seconds: Option<u8>,
+    close: bool,
+    cause: Option<Error>,
+}
+
+impl Failure {
+    fn new(status: StatusCode, line: impl Into<String>) -> Self {
+        Self { status, line: line.into(), allow: None, retry_after_seconds: None, close: false, cause: None }
+    }
+
+    /// 400: the request is wrong.
+    pub fn bad_request(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, line)
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, line)
+    }
+
+    /// 405, with the methods that would do.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let line = format!("method not allowed, expected {allow}");
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, line) }
+    }
+
+    /// 408: the body came too slowly. The connection is closed.
+    pub fn too_slow(line: impl Into<String>) -> Self {
+        Self { close: true, ..Self::new(StatusCode::REQUEST_TIMEOUT, line) }
+    }
+
+    /// 415: the body has a coding that is not understood.
+    pub fn unsupported_coding(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, line)
+    }
+
+    /// 500: a defect of this program.
+    pub fn internal(line: &'static str) -> Self {
+        Error::new(Kind::Internal, line).into()
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Whether the connection must not be used again.
+    pub fn closes(&self) -> bool {
+        self.close
+    }
+
+    /// The line, as it is sent.
+    fn sent_line(&self) -> String {
+        let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+        self.line.chars().take(LINE_CHARS_MAX).map(visible).collect()
+    }
+
+    /// The answer. `body` makes its body of the text.
+    pub fn into_response<B: MessageBody + 'static>(self, body: impl FnOnce(String) -> B) -> HttpResponse {
+        let line = self.sent_line();
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
+        if let Ok(value) = HeaderValue::from_str(&line) {
+            response.insert_header((X_EXCEPTION, value));
+        }
+        if let Some(methods) = self.allow {
+            response.insert_header((ALLOW, methods));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header((RETRY_AFTER, HeaderValue::from(u16::from(seconds))));
+        }
+        response.body(body(line + "\n"))
+    }
+
+    /// Writes to the log what the client is not told. `what` names the request.
+    pub fn log(&self, what: &str) {
+        let status = self.status.as_u16();
+        let Some(cause) = &self.cause else {
+            return log::debug!("request refused {what} status={status} reason={:?}", self.line);
+        };
+        match cause.kind() {
+            Kind::Invalid | Kind::TooLarge | Kind::Overloaded => {
+                log::debug!("request refused {what} status={status} reason={:?}", cause.to_string());
+            }
+            Kind::Unavailable => log::warn!("request failed {what} status={status} cause={:?}", cause.to_string()),
+            Kind::NoSpace | Kind::Corrupt | Kind::Internal => {
+                log::error!("request failed {what} status={status} cause={:?}", cause.to_string());
+            }
+        }
+    }
+}
+
+impl From<InvalidName> for Failure {
+    fn from(reason: InvalidName) -> Self {
+        Self::bad_request(reason.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(cause: Error) -> Self {
+        // How soon a retry may help: a slot frees itself quickly, an outage lasts longer.
+        let (status, retry_after_seconds) = match cause.kind() {
+            Kind::Invalid => (StatusCode::BAD_REQUEST, None),
+            Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            Kind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
+            Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
+            Kind::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, None),
+            Kind::Corrupt | Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
+        };
+        let line = cause.context().to_owned();
+        Self { retry_after_seconds, cause: Some(cause), ..Self::new(status, line) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(failure: Failure) -> HttpResponse {
+        failure.into_response(|text| text)
+    }
+
+    #[test]
+    fn kinds_have_their_status() {
+        for (kind, status, retry) in [
+            (Kind::Invalid, 400, false),
+            (Kind::TooLarge, 413, false),
+            (Kind::Overloaded, 503, true),
+            (Kind::Unavailable, 503, true),
+            (Kind::NoSpace, 507, false),
+            (Kind::Corrupt, 500, false),
+            (Kind::Internal, 500, false),
+        ] {
+            let response = answer(Error::new(kind, "context").with_source("secret").into());
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), retry);
+            assert_eq!(response.headers().get(X_EXCEPTION).unwrap(), "context");
+        }
+    }
+
+    #[test]
+    fn the_line_is_always_a_valid_header() {
+        let response = answer(Failure::bad_request(format!("zażółć\r\nX: y{}", "z".repeat(500))));
+        let line = response.headers().get(X_EXCEPTION).unwrap().to_str().unwrap();
+        assert!(line.starts_with("za????") && line.len() == LINE_CHARS_MAX, "{line}");
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_ones() {
+        let response = answer(Failure::method_not_allowed("GET, HEAD"));
+        assert_eq!(response.status().as_u16(), 405);
+        assert_eq!(response.headers().get(ALLOW).unwrap(), "GET, HEAD");
+    }
+}

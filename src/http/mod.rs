@@ -1,0 +1,119 @@
+//! The HTTP front end: translates protocols, holds no state of its own.
+//!
+//! Requests are routed by their raw path ([`path`]), not by actix's router, which would decode it
+//! in ways of its own. Every failure is answered by [`error`].
+
+pub mod accept;
+pub mod body;
+pub mod calendar;
+pub mod connection;
+pub mod dates;
+pub mod error;
+pub mod filetracker;
+pub mod path;
+pub mod query;
+pub mod reply;
+pub mod upload;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::http::{ConnectionType, Version};
+use actix_web::{HttpRequest, HttpResponse, web};
+use s3dedup_actors::Engine;
+
+use body::{DrainLimits, Incoming, Pace};
+use path::Prefix;
+use reply::TextWhileDraining;
+
+pub use connection::on_connect;
+
+/// Settings of the front end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpSettings {
+    /// The path everything is served under, such as `/ft`; empty for the root.
+    pub prefix: String,
+    /// The longest wait for the next piece of a request body.
+    pub body_idle: Duration,
+    /// The slowest a request body may come, in bytes per second; 0 for no minimum.
+    pub body_min_rate: u64,
+    /// How long sent bytes may stay unacknowledged before the connection is given up.
+    pub tcp_user_timeout: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            prefix: "/ft".to_owned(),
+            body_idle: Duration::from_secs(30),
+            body_min_rate: 0,
+            tcp_user_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What every request needs.
+pub struct Front {
+    engine: Engine,
+    prefix: Prefix,
+    pace: Pace,
+    draining: Arc<AtomicBool>,
+}
+
+/// Makes the configuration of an `App` that serves everything.
+///
+/// Once `draining` is set every answer asks its client to close the connection.
+pub fn configure(
+    settings: HttpSettings,
+    engine: Engine,
+    draining: Arc<AtomicBool>,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    let front = web::Data::new(Front {
+        engine,
+        prefix: Prefix::new(&settings.prefix),
+        pace: Pace { idle: settings.body_idle, bytes_per_second_min: settings.body_min_rate },
+        draining,
+    });
+    move |config| {
+        config.app_data(front.clone()).default_service(web::to(serve));
+    }
+}
+
+async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
+    let mut body = Incoming::new(payload, front.pace);
+    let answer = filetracker::serve(&front, &request, &mut body).await;
+    let mut close = front.draining.load(Ordering::Relaxed);
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(failure) => {
+            failure.log(&what(&request));
+            close |= failure.closes();
+            let drain = body.drain(DrainLimits::REFUSED);
+            failure.into_response(|text| TextWhileDraining::new(text, drain))
+        }
+    };
+    let status = response.status().as_u16();
+    log::debug!("request served {} status={status}", what(&request));
+    let head = response.head_mut();
+    // As the old server spelled them, for people and scripts that compare.
+    head.set_camel_case_headers(true);
+    if close {
+        head.set_connection_type(ConnectionType::Close);
+    }
+    response
+}
+
+/// Names a request in the log.
+fn what(request: &HttpRequest) -> String {
+    format!("method={} path={:?}", request.method(), request.uri().path())
+}
+
+/// Lets an answer of unknown length end with the connection where the client knows no chunks.
+fn end_with_connection(request: &HttpRequest, response: &mut HttpResponse) {
+    if request.version() < Version::HTTP_11 {
+        let head = response.head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
+}

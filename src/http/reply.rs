@@ -1,0 +1,107 @@
+//! Bodies of answers.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use s3dedup_actors::Permit;
+use s3dedup_actors::model::{Error, Kind};
+
+use super::body::Drain;
+
+/// The body that a `GET` would have, described but not sent: the answer to `HEAD`.
+pub struct Described(pub BodySize);
+
+impl MessageBody for Described {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
+}
+
+/// A short text that is sent at once, while the rest of the request body is thrown away.
+pub struct TextWhileDraining {
+    size: u64,
+    text: Option<Bytes>,
+    drain: Drain,
+}
+
+impl TextWhileDraining {
+    /// The text must not be empty: the server would not ask for a body, and drain nothing.
+    pub fn new(text: String, drain: Drain) -> Self {
+        debug_assert!(!text.is_empty());
+        Self { size: text.len() as u64, text: Some(text.into()), drain }
+    }
+}
+
+impl MessageBody for TextWhileDraining {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.size)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        match self.text.take() {
+            Some(text) => Poll::Ready(Some(Ok(text))),
+            None => self.drain.poll(cx).map(|()| None),
+        }
+    }
+}
+
+/// Bytes from the engine. The request keeps its slot until the last of them is sent.
+///
+/// An error, or an end before the announced size, cuts the connection: the client sees a short
+/// body, never a complete wrong one.
+pub struct Streamed {
+    size: BodySize,
+    bytes: BoxStream<'static, Result<Bytes, Error>>,
+    what: String,
+    _permit: Permit,
+}
+
+impl Streamed {
+    /// `what` names the request in the log.
+    pub fn new(size: BodySize, bytes: BoxStream<'static, Result<Bytes, Error>>, what: String, permit: Permit) -> Self {
+        Self { size, bytes, what, _permit: permit }
+    }
+}
+
+impl MessageBody for Streamed {
+    type Error = Error;
+
+    fn size(&self) -> BodySize {
+        self.size
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            match self.bytes.poll_next_unpin(cx) {
+                // An empty piece would be the end mark of a chunked body.
+                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
+                Poll::Ready(Some(Err(error))) => {
+                    log_cut(&self.what, &error);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+fn log_cut(what: &str, error: &Error) {
+    let level = match error.kind() {
+        Kind::Corrupt | Kind::Internal | Kind::NoSpace => log::Level::Error,
+        Kind::Invalid | Kind::TooLarge | Kind::Overloaded | Kind::Unavailable => log::Level::Warn,
+    };
+    log::log!(level, "answer cut off {what} cause={:?}", error.to_string());
+}
