@@ -8,6 +8,8 @@ pub mod model;
 pub mod runtime;
 mod spool;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use engine::{Download, Engine, NameStream, PutOutcome};
 pub use runtime::admission::Permit;

@@ -8,8 +8,14 @@ use futures_util::stream::BoxStream;
 
 use crate::model::{BlobInfo, BlobKey, Result};
 
+#[cfg(any(test, feature = "testkit"))]
+mod memory;
+mod s3;
 mod spooled;
 
+#[cfg(any(test, feature = "testkit"))]
+pub use memory::MemoryStore;
+pub use s3::{S3Settings, S3Store, S3Timeouts};
 pub use spooled::{Spooled, SpooledBytes};
 
 /// An open object.
