@@ -69,7 +69,8 @@ pub async fn start_engine(config: &Config) -> Result<Started, StartError> {
 fn open_metadata(config: &Config) -> Result<Arc<dyn MetaStore>, StartError> {
     let path = &config.sqlite.path;
     let backlog = config.actors.metadata_backlog_max;
-    let settings = SqliteSettings { path: path.clone(), connections: config.sqlite.pool_size, backlog };
+    let connections = config.sqlite.pool_size - metadata_actors(config);
+    let settings = SqliteSettings { path: path.clone(), connections, backlog };
     let failed = |error| StartError::new(format!("cannot open the database path={} error=\"{error}\"", path.display()));
     Ok(Arc::new(SqliteStore::open(&settings).map_err(failed)?))
 }
@@ -105,13 +106,19 @@ fn open_folder(root: &Path, config: &Config) -> Result<Arc<dyn BlobStore>, Start
 /// A bucket that does not answer yet is no reason not to start: clients are told 503 until it does.
 async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartError> {
     let place = format!("endpoint={} bucket={}", settings.endpoint, settings.bucket);
-    let failed = |error: &dyn std::fmt::Display| StartError::new(format!("cannot use the bucket {place} error=\"{error}\""));
+    let failed =
+        |error: &dyn std::fmt::Display| StartError::new(format!("cannot use the bucket {place} error=\"{error}\""));
     let pool = BlockingPool::start("spool-read", READ_THREADS, READ_THREADS * 4).map_err(|error| failed(&error))?;
     let store = S3Store::new(settings, pool).map_err(|error| failed(&error))?;
     if let Err(error) = store.probe().await {
         log::warn!("the bucket does not answer, serving anyway {place} error=\"{error}\"");
     }
     Ok(Arc::new(store))
+}
+
+/// Half of the connections answer look-ups, each on its actor's thread.
+fn metadata_actors(config: &Config) -> usize {
+    config.sqlite.pool_size / 2
 }
 
 fn engine_settings(config: &Config) -> EngineSettings {
@@ -129,6 +136,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
         spool_memory_bytes_max: config.limits.spool_memory_max,
         cache_bytes: config.cache.content_bytes,
         request_slots_max: config.limits.request_slots_max,
+        metadata_actors: metadata_actors(config),
         uploaders: config.actors.uploader_pool_size,
         upload_backlog_max: config.actors.upload_backlog_max,
         compute_threads: config.actors.cpu_threads(),

@@ -59,7 +59,11 @@ impl Slice {
         }
         let slice = self.clone();
         let hash = move |_: &mut ()| slice.hash().map_err(unreadable);
-        if self.len() <= INLINE_BYTES_MAX && self.bytes.memory().is_some() { hash(&mut ()) } else { pool.run(hash).await? }
+        if self.len() <= INLINE_BYTES_MAX && self.bytes.memory().is_some() {
+            hash(&mut ())
+        } else {
+            pool.run(hash).await?
+        }
     }
 
     fn hash(&self) -> std::io::Result<String> {

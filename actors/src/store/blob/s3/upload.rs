@@ -40,7 +40,8 @@ struct Upload {
 impl S3Store {
     /// Stores an object in one request.
     pub(super) async fn put_whole(&self, path: &str, bytes: &SpooledBytes, info: &BlobInfo) -> Result<()> {
-        let command = Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart: None };
+        let command =
+            Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart: None };
         let slice = Slice::new(bytes, 0..bytes.len());
         let sent = self.send_slice(path, command, describe::to_headers(info)?, &slice).await;
         sent.map(drop).map_err(|fault| fault.into_error(&format!("put {path}")))
@@ -165,7 +166,9 @@ impl Drop for Upload {
             if let Err(fault) = Patience::small(&wire.settings().timeouts).run(attempt).await
                 && fault.refusal().is_none_or(|refusal| refusal.status != 404)
             {
-                log::warn!("an upload in parts could not be aborted and takes room until it is key={path} cause={fault}");
+                log::warn!(
+                    "an upload in parts could not be aborted and takes room until it is key={path} cause={fault}"
+                );
             }
         };
         // The caller waits for its answer, or is gone: neither is held up. Without a runtime the
