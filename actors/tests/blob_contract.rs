@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use s3dedup_actors::store::blob::{MemoryStore, S3Settings, S3Store};
+use s3dedup_actors::store::blob::{FolderSettings, FolderStore, MemoryStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::testkit::blob_contract::{self, Store};
 use support::{garage, s3_server};
@@ -24,6 +24,17 @@ fn settings(endpoint: &str, bucket: &str, access_key: &str, secret_key: &str, re
 #[tokio::test]
 async fn memory() {
     blob_contract::run(&|| Box::pin(async { (Arc::new(MemoryStore::new()) as Store, ()) })).await;
+}
+
+#[tokio::test]
+async fn folder() {
+    let open = || {
+        let dir = tempfile::tempdir().expect("a folder");
+        let root = dir.path().join("blobs");
+        let settings = FolderSettings { root, write_threads: 4, read_threads: 2 };
+        (Arc::new(FolderStore::open(&settings).expect("a folder")) as Store, dir)
+    };
+    blob_contract::run(&|| Box::pin(async { open() })).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, linkat};
@@ -41,13 +42,13 @@ impl Writer {
         // A large body is in an unnamed file already: when that is on the same file system, it
         // only needs a name.
         let named = body.file().is_some_and(|spool| spool.metadata().is_ok_and(|it| it.len() == body.len()))
-            && body.file().is_some_and(|spool| name_file(spool, &path).is_ok());
+            && body.file().is_some_and(|spool| name_file(&self.root, spool, &path).is_ok());
         let file = if named {
             File::open(&path)?
         } else {
             let file = self.unnamed_file(folder)?;
             copy(body, file.as_ref())?;
-            file.name(&path)?
+            file.name(&self.root, &path)?
         };
         file.sync_all()?;
         File::open(folder)?.sync_all()
@@ -92,9 +93,9 @@ enum Unnamed {
 }
 
 impl Unnamed {
-    fn name(self, path: &Path) -> io::Result<File> {
+    fn name(self, root: &Path, path: &Path) -> io::Result<File> {
         match self {
-            Self::Nameless(file) => name_file(&file, path).map(|()| file),
+            Self::Nameless(file) => name_file(root, &file, path).map(|()| file),
             Self::Waiting(file) => file.persist(path).map_err(|error| error.error),
         }
     }
@@ -109,16 +110,24 @@ impl AsRef<File> for Unnamed {
     }
 }
 
-/// Gives a file without a name its name. A file of that name can only be an earlier attempt of the
-/// same upload: it is replaced.
-fn name_file(file: &File, path: &Path) -> io::Result<()> {
+/// Gives a file without a name its name. A file of that name can only be another attempt of the same
+/// upload: it is replaced in one step, since a reader may open it at any time.
+fn name_file(root: &Path, file: &File, path: &Path) -> io::Result<()> {
     use std::os::fd::AsRawFd;
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let source = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let link = || linkat(CWD, &source, CWD, path, AtFlags::SYMLINK_FOLLOW);
-    match link() {
+    let link = |target: &Path| linkat(CWD, &source, CWD, target, AtFlags::SYMLINK_FOLLOW);
+    match link(path) {
         Err(rustix::io::Errno::EXIST) => {
-            std::fs::remove_file(path)?;
-            link().map_err(io::Error::from)
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let waiting = root.join(format!("{WAITING_PREFIX}{}-{number}", std::process::id()));
+            link(&waiting)?;
+            std::fs::rename(&waiting, path)?;
+            // When both were names of one file already, renaming leaves both.
+            match std::fs::remove_file(&waiting) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
         }
         other => other.map_err(io::Error::from),
     }
@@ -153,4 +162,34 @@ pub(super) fn remove_leftovers(root: &Path) -> io::Result<()> {
     let probe = root.join(format!("{WAITING_PREFIX}probe-{}", std::process::id()));
     OpenOptions::new().write(true).create(true).truncate(true).open(&probe)?;
     std::fs::remove_file(probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::model::{BlobHash, Digest, Encoding, KeyLayout};
+
+    #[test]
+    fn a_body_in_a_file_is_named_not_copied_where_possible() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = tempfile::tempfile_in(dir.path()).unwrap();
+        spool.write_all(b"hello").unwrap();
+        let inode = spool.metadata().unwrap().ino();
+        let body = SpooledBytes::in_file(spool, 5);
+        let digest = Digest::from_bytes([1; 32]);
+        let key = BlobKey { digest, generation: 0, layout: KeyLayout::new(2) };
+        let stored_hash = BlobHash::from_bytes(*blake3::hash(b"hello").as_bytes());
+        let info = BlobInfo { digest, logical_size: 9, encoding: Encoding::Gzip, stored_size: 5, stored_hash };
+        let writer = Writer::new(dir.path().to_owned());
+        for _ in 0..2 {
+            writer.write(&key, &body, &info).unwrap();
+            let path = dir.path().join(key.to_string());
+            assert_eq!(std::fs::read(&path).unwrap(), b"hello");
+            assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode);
+        }
+        let names: Vec<_> = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["01"], "something was left behind");
+    }
 }

@@ -1,0 +1,369 @@
+//! What every [`MetaStore`] must do. Each check gets an empty store.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
+use crate::store::meta::{
+    CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NewIntent, PlanPut, PutCommit, PutPlan, Totals,
+};
+
+/// The store under test.
+pub type Store = Arc<dyn MetaStore>;
+
+/// What makes an empty store; the second value keeps its server or folder alive.
+pub type Factory<'a, G> = &'a dyn Fn() -> Pin<Box<dyn Future<Output = (Store, G)> + 'a>>;
+
+/// Later than every upload and deletion of a check.
+const FAR_FUTURE: Stamp = Stamp::from_seconds(1 << 40);
+
+/// Runs every check, each on a store of its own, and names the one that fails.
+pub async fn run<G>(factory: Factory<'_, G>) {
+    macro_rules! checks {
+        ($($check:ident)*) => {$(
+            let (store, keep) = factory().await;
+            eprintln!("meta contract: {} on {}", stringify!($check), store.kind());
+            $check(store).await;
+            drop(keep);
+        )*};
+    }
+    checks! {
+        an_upload_becomes_an_entry
+        known_content_is_shared_without_an_upload
+        the_newest_version_wins
+        equal_versions_replace
+        overwriting_moves_the_references
+        repeated_writes_change_nothing
+        of_two_uploads_the_first_commit_stays
+        a_stale_commit_keeps_the_content_for_others
+        condemned_content_comes_back_under_a_new_generation
+        used_or_young_content_is_not_condemned
+        a_condemned_intent_cannot_be_committed
+        listings_are_ordered_paged_and_bounded_by_directory
+        listings_hide_newer_versions
+        concurrent_writers_keep_the_counts
+        a_local_reader_sees_what_was_committed
+    }
+}
+
+/// The content whose digest is 32 times `byte`.
+fn digest(byte: u8) -> Digest {
+    Digest::from_bytes([byte; 32])
+}
+
+fn key(name: &str) -> EntryKey {
+    match EntryKey::parse(Namespace::FILETRACKER, name.as_bytes()) {
+        Ok(key) => key,
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+/// Content `byte` has `byte * 10` logical and `byte` stored bytes.
+fn plan(name: &str, stamp: i64, byte: u8, with_intent: bool) -> PlanPut {
+    let intent = with_intent.then(|| NewIntent { instance: "test".into(), layout: KeyLayout::new(2) });
+    let logical_size = u64::from(byte) * 10;
+    PlanPut { key: key(name), stamp: Stamp::from_seconds(stamp), digest: digest(byte), logical_size, intent }
+}
+
+fn stored(key: BlobKey, byte: u8) -> StoredBlob {
+    let stored_hash = BlobHash::from_bytes([byte ^ 0xff; 32]);
+    StoredBlob { key, encoding: Encoding::Gzip, stored_size: u64::from(byte), stored_hash }
+}
+
+fn commit(name: &str, stamp: i64, byte: u8, upload: (IntentId, BlobKey)) -> CommitPut {
+    let (intent, blob) = (upload.0, stored(upload.1, byte));
+    CommitPut { key: key(name), stamp: Stamp::from_seconds(stamp), logical_size: u64::from(byte) * 10, intent, blob }
+}
+
+#[track_caller]
+fn ok<T>(result: crate::model::Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Plans the upload of a content that must be unknown.
+async fn begin(store: &Store, name: &str, stamp: i64, byte: u8) -> (IntentId, BlobKey) {
+    match ok(store.plan_put(plan(name, stamp, byte, true)).await) {
+        PutPlan::Upload { intent, key } => (intent, key),
+        other => panic!("expected an upload, got {other:?}"),
+    }
+}
+
+/// A whole put, as the engine does it.
+async fn put(store: &Store, name: &str, stamp: i64, byte: u8) {
+    match ok(store.plan_put(plan(name, stamp, byte, true)).await) {
+        PutPlan::Committed => {}
+        PutPlan::Upload { intent, key } => {
+            let committed = ok(store.commit_put(commit(name, stamp, byte, (intent, key))).await);
+            assert_eq!(committed, PutCommit::Committed);
+        }
+        other => panic!("expected to store, got {other:?}"),
+    }
+}
+
+/// Version and content byte of a name.
+async fn get(store: &Store, name: &str) -> Option<(i64, u8)> {
+    let entry = ok(store.lookup(key(name)).await)?;
+    let byte = entry.digest.as_bytes()[0];
+    let Recipe::Whole(blob) = &entry.recipe;
+    assert_eq!(entry.logical_size, u64::from(byte) * 10);
+    assert_eq!(*blob, stored(blob.key, byte));
+    assert_eq!(blob.key.digest, entry.digest);
+    Some((entry.stamp.seconds(), byte))
+}
+
+async fn delete(store: &Store, name: &str, stamp: i64) -> DeleteOutcome {
+    ok(store.delete(key(name), Stamp::from_seconds(stamp)).await)
+}
+
+async fn totals(store: &Store) -> [u64; 4] {
+    let Totals { entries, contents, logical_bytes, stored_bytes } = ok(store.totals().await);
+    [entries, contents, logical_bytes, stored_bytes]
+}
+
+async fn an_upload_becomes_an_entry(store: Store) {
+    assert_eq!(get(&store, "a").await, None);
+    assert_eq!(ok(store.plan_put(plan("a", 5, 1, false)).await), PutPlan::Missing);
+    let upload = begin(&store, "a", 5, 1).await;
+    assert_eq!(upload.1, BlobKey { digest: digest(1), generation: 0, layout: KeyLayout::new(2) });
+    assert_eq!(get(&store, "a").await, None, "an intent is not an entry");
+    assert_eq!(ok(store.commit_put(commit("a", 5, 1, upload)).await), PutCommit::Committed);
+    assert_eq!(get(&store, "a").await, Some((5, 1)));
+    assert_eq!(totals(&store).await, [1, 1, 10, 1]);
+    ok(store.probe().await);
+}
+
+async fn known_content_is_shared_without_an_upload(store: Store) {
+    put(&store, "a", 5, 1).await;
+    for with_intent in [false, true] {
+        assert_eq!(ok(store.plan_put(plan("b/c", 7, 1, with_intent)).await), PutPlan::Committed);
+    }
+    assert_eq!(get(&store, "b/c").await, Some((7, 1)));
+    assert_eq!(totals(&store).await, [2, 1, 20, 1]);
+}
+
+async fn the_newest_version_wins(store: Store) {
+    put(&store, "a", 5, 1).await;
+    put(&store, "known", 5, 2).await;
+    let stale = PutPlan::Stale { current: Stamp::from_seconds(5) };
+    for byte in [1, 2, 3] {
+        for with_intent in [false, true] {
+            assert_eq!(ok(store.plan_put(plan("a", 4, byte, with_intent)).await), stale);
+        }
+    }
+    assert_eq!(delete(&store, "a", 4).await, DeleteOutcome::Stale { current: Stamp::from_seconds(5) });
+    assert_eq!(get(&store, "a").await, Some((5, 1)));
+    assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
+    assert_eq!(get(&store, "a").await, None);
+    put(&store, "a", -4, 1).await;
+    assert_eq!(get(&store, "a").await, Some((-4, 1)), "a deletion leaves nothing that is newer");
+}
+
+async fn equal_versions_replace(store: Store) {
+    put(&store, "a", 5, 1).await;
+    put(&store, "a", 5, 2).await;
+    assert_eq!(get(&store, "a").await, Some((5, 2)));
+}
+
+async fn overwriting_moves_the_references(store: Store) {
+    put(&store, "a", 1, 1).await;
+    put(&store, "b", 1, 1).await;
+    put(&store, "a", 2, 2).await;
+    assert_eq!(totals(&store).await, [2, 2, 30, 3]);
+    put(&store, "a", 3, 2).await;
+    assert_eq!(totals(&store).await, [2, 2, 30, 3], "the same content in a newer version");
+    put(&store, "b", 2, 2).await;
+    assert_eq!(totals(&store).await, [2, 2, 40, 3]);
+    assert!(ok(store.condemn(digest(1), FAR_FUTURE).await).is_some());
+    assert_eq!(totals(&store).await, [2, 1, 40, 2]);
+    assert!(ok(store.condemn(digest(2), FAR_FUTURE).await).is_none());
+}
+
+async fn repeated_writes_change_nothing(store: Store) {
+    let upload = begin(&store, "a", 5, 1).await;
+    for _ in 0..3 {
+        assert_eq!(ok(store.commit_put(commit("a", 5, 1, upload)).await), PutCommit::Committed);
+        assert_eq!(totals(&store).await, [1, 1, 10, 1]);
+    }
+    for _ in 0..3 {
+        assert_eq!(ok(store.plan_put(plan("b", 5, 1, false)).await), PutPlan::Committed);
+        assert_eq!(totals(&store).await, [2, 1, 20, 1]);
+    }
+    assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
+    assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Absent);
+    assert_eq!(totals(&store).await, [1, 1, 10, 1]);
+}
+
+async fn of_two_uploads_the_first_commit_stays(store: Store) {
+    let first = begin(&store, "a", 5, 1).await;
+    let second = begin(&store, "b", 5, 1).await;
+    assert_ne!(first.1, second.1, "two uploads under one name");
+    assert_eq!(ok(store.commit_put(commit("b", 5, 1, second)).await), PutCommit::Committed);
+    assert_eq!(ok(store.commit_put(commit("a", 5, 1, first)).await), PutCommit::Committed);
+    let entry = ok(store.lookup(key("a")).await);
+    assert_eq!(entry.map(|entry| entry.recipe), Some(Recipe::Whole(stored(second.1, 1))));
+    assert_eq!(totals(&store).await, [2, 1, 20, 1]);
+    // The losing upload's object is found by its intent.
+    assert_eq!(ok(store.condemn_intent(first.0, FAR_FUTURE).await), Some(first.1));
+    assert_eq!(ok(store.condemn_intent(second.0, FAR_FUTURE).await), None);
+}
+
+async fn a_stale_commit_keeps_the_content_for_others(store: Store) {
+    let upload = begin(&store, "a", 5, 1).await;
+    put(&store, "a", 6, 2).await;
+    let outcome = ok(store.commit_put(commit("a", 5, 1, upload)).await);
+    assert_eq!(outcome, PutCommit::Stale { current: Stamp::from_seconds(6) });
+    assert_eq!(get(&store, "a").await, Some((6, 2)));
+    assert_eq!(totals(&store).await, [1, 2, 20, 3]);
+    assert_eq!(ok(store.plan_put(plan("b", 1, 1, false)).await), PutPlan::Committed);
+    assert_eq!(get(&store, "b").await, Some((1, 1)));
+}
+
+async fn condemned_content_comes_back_under_a_new_generation(store: Store) {
+    put(&store, "a", 5, 1).await;
+    let old = BlobKey { digest: digest(1), generation: 0, layout: KeyLayout::new(2) };
+    assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
+    assert_eq!(ok(store.condemn(digest(1), FAR_FUTURE).await), Some(Recipe::Whole(stored(old, 1))));
+    assert_eq!(ok(store.condemn(digest(1), FAR_FUTURE).await), None);
+    // Between condemning and forgetting, and ever after, the old object's name is not used again.
+    let during = begin(&store, "a", 5, 1).await;
+    assert!(during.1.generation > 0);
+    assert_eq!(ok(store.commit_put(commit("a", 5, 1, during)).await), PutCommit::Committed);
+    ok(store.forget(old).await);
+    ok(store.forget(old).await);
+    assert_eq!(get(&store, "a").await, Some((5, 1)));
+    assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
+    assert!(ok(store.condemn(digest(1), FAR_FUTURE).await).is_some());
+    ok(store.forget(during.1).await);
+    assert!(begin(&store, "a", 5, 1).await.1.generation > during.1.generation);
+    assert_eq!(totals(&store).await, [0, 0, 0, 0]);
+}
+
+async fn used_or_young_content_is_not_condemned(store: Store) {
+    put(&store, "a", 5, 1).await;
+    assert_eq!(ok(store.condemn(digest(1), FAR_FUTURE).await), None, "it has a name");
+    assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
+    let before = Stamp::from_seconds(Stamp::now().seconds() - 1000);
+    assert_eq!(ok(store.condemn(digest(1), before).await), None, "it lost its name just now");
+    assert_eq!(ok(store.plan_put(plan("b", 1, 1, false)).await), PutPlan::Committed);
+    assert_eq!(ok(store.condemn(digest(1), FAR_FUTURE).await), None, "it has a name again");
+    assert_eq!(ok(store.condemn(digest(9), FAR_FUTURE).await), None, "it is unknown");
+}
+
+async fn a_condemned_intent_cannot_be_committed(store: Store) {
+    let upload = begin(&store, "a", 5, 1).await;
+    let before = Stamp::from_seconds(Stamp::now().seconds() - 1000);
+    assert_eq!(ok(store.condemn_intent(upload.0, before).await), None, "it is young");
+    assert_eq!(ok(store.condemn_intent(upload.0, FAR_FUTURE).await), Some(upload.1));
+    assert_eq!(ok(store.commit_put(commit("a", 5, 1, upload)).await), PutCommit::IntentLost);
+    assert_eq!(get(&store, "a").await, None);
+    let again = begin(&store, "a", 5, 1).await;
+    assert!(again.1.generation > upload.1.generation);
+    ok(store.forget(upload.1).await);
+    assert_eq!(ok(store.commit_put(commit("a", 5, 1, again)).await), PutCommit::Committed);
+}
+
+/// All names below a directory, read in pages of `rows`.
+async fn list(store: &Store, directory: &str, not_after: i64, rows: usize) -> (Vec<String>, bool) {
+    let (mut names, mut any, mut after) = (Vec::new(), false, None);
+    loop {
+        let page = ListPage {
+            namespace: Namespace::FILETRACKER,
+            directory: directory.to_owned(),
+            after,
+            not_after: Stamp::from_seconds(not_after),
+            rows,
+        };
+        let page = ok(store.list(page).await);
+        assert!(page.names.len() <= rows);
+        names.extend(page.names);
+        any |= page.any;
+        after = page.next;
+        if after.is_none() {
+            return (names, any);
+        }
+    }
+}
+
+async fn listings_are_ordered_paged_and_bounded_by_directory(store: Store) {
+    let inside = ["d/a", "d/a/b", "d/a.b", "d/ź", "d/%41", "d/~", "d/\u{10ffff}"];
+    let outside = ["d", "d.", "d0", "d-/x", "D/a", "e/d/a", "dd/a"];
+    for name in inside.iter().chain(&outside) {
+        put(&store, name, 1, 1).await;
+    }
+    let mut expected: Vec<String> = inside.iter().map(|name| name["d/".len()..].to_owned()).collect();
+    expected.sort();
+    let mut everything: Vec<String> = inside.iter().chain(&outside).map(|name| (*name).to_owned()).collect();
+    everything.sort();
+    for rows in [1, 2, 3, 7, 100] {
+        assert_eq!(list(&store, "d", 1, rows).await, (expected.clone(), true));
+        assert_eq!(list(&store, "", 1, rows).await, (everything.clone(), true));
+    }
+    assert_eq!(list(&store, "d/a", 1, 10).await, (vec!["b".to_owned()], true));
+    assert_eq!(list(&store, "dd/a", 1, 10).await, (vec![], false), "a name is no directory");
+    assert_eq!(list(&store, "nowhere", 1, 10).await, (vec![], false));
+}
+
+async fn listings_hide_newer_versions(store: Store) {
+    for number in 0..20 {
+        put(&store, &format!("d/{number:02}"), number, 1).await;
+    }
+    for rows in [1, 3, 100] {
+        assert_eq!(list(&store, "d", 4, rows).await.0, ["00", "01", "02", "03", "04"]);
+        assert_eq!(list(&store, "d", -1, rows).await, (vec![], true));
+    }
+}
+
+async fn concurrent_writers_keep_the_counts(store: Store) {
+    let writers = (0..8u8).map(|writer| {
+        let store = Arc::clone(&store);
+        async move {
+            for round in 0..40u8 {
+                let name = format!("n{}", (round.wrapping_mul(7) ^ writer) % 10);
+                let byte = (round.wrapping_mul(writer + 1) % 6) + 1;
+                let stamp = i64::from(round);
+                match ok(store.plan_put(plan(&name, stamp, byte, true)).await) {
+                    PutPlan::Upload { intent, key } => {
+                        ok(store.commit_put(commit(&name, stamp, byte, (intent, key))).await);
+                    }
+                    PutPlan::Committed | PutPlan::Stale { .. } => {}
+                    PutPlan::Missing => panic!("an intent was asked for"),
+                }
+                if round % 5 == 0 {
+                    delete(&store, &name, stamp).await;
+                }
+            }
+        }
+    });
+    futures_util::future::join_all(writers).await;
+    let mut logical = 0;
+    let (names, _) = list(&store, "", i64::MAX, 100).await;
+    for name in &names {
+        let (_, byte) = get(&store, name).await.unwrap_or_else(|| panic!("{name} is gone"));
+        logical += u64::from(byte) * 10;
+    }
+    let counted = totals(&store).await;
+    assert_eq!((counted[0], counted[2]), (names.len() as u64, logical));
+    // Without names every content must have exactly no references left.
+    for name in &names {
+        assert_eq!(delete(&store, name, i64::MAX).await, DeleteOutcome::Deleted);
+    }
+    let mut condemned = 0;
+    for byte in 1..=6 {
+        condemned += u64::from(ok(store.condemn(digest(byte), FAR_FUTURE).await).is_some());
+    }
+    assert_eq!(condemned, counted[1]);
+    assert_eq!(totals(&store).await, [0, 0, 0, 0]);
+}
+
+async fn a_local_reader_sees_what_was_committed(store: Store) {
+    let Some(reader) = ok(store.local_reader()) else { return };
+    assert_eq!(ok(reader.lookup(&key("a"))), None);
+    put(&store, "a", 5, 1).await;
+    assert_eq!(ok(reader.lookup(&key("a"))), ok(store.lookup(key("a")).await));
+    assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
+    assert_eq!(ok(reader.lookup(&key("a"))), None);
+}
