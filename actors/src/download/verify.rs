@@ -49,7 +49,8 @@ pub(crate) fn verified(
     pool: BlockingPool,
 ) -> BoxStream<'static, Result<Bytes>> {
     let check = Check {
-        input,
+        // The end is met twice: once by the last batch, once by the proof.
+        input: input.fuse().boxed(),
         expected,
         pool,
         hasher: Hashing::Here(Box::default()),
@@ -146,7 +147,11 @@ mod tests {
 
     async fn pass(pieces: Vec<Vec<u8>>, expected: Expected) -> (Vec<u8>, Option<Kind>) {
         let pool = BlockingPool::start("test", 1, 4).unwrap();
-        let input = stream::iter(pieces.into_iter().map(|piece| Ok(Bytes::from(piece)))).boxed();
+        // Unlike most streams this one panics when it is asked again after its end.
+        let input = stream::unfold(pieces.into_iter(), |mut pieces| async move {
+            pieces.next().map(|piece| (Ok(Bytes::from(piece)), pieces))
+        });
+        let input = input.boxed();
         let mut output = verified(input, expected, pool);
         let mut passed = Vec::new();
         while let Some(piece) = output.next().await {

@@ -1,6 +1,7 @@
 //! For tests of this crate and of others: what every store must do, and bodies to do it with.
 
 pub mod blob_contract;
+pub mod faulty;
 pub mod meta_contract;
 
 use std::io::Write;

@@ -1,0 +1,191 @@
+//! Stores that fail on command, around stores that work.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::model::{BlobInfo, BlobKey, Digest, Entry, EntryKey, Error, Kind, Recipe, Result, Stamp};
+use crate::store::blob::{BlobPage, BlobReader, BlobStore, SpooledBytes};
+use crate::store::meta::{
+    CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
+};
+
+/// What happens instead of the next calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The call goes through.
+    None,
+    /// [`Kind::Unavailable`] at once.
+    Down,
+    /// A panic.
+    Panic,
+    /// No answer, ever.
+    Hang,
+    /// Reads find nothing.
+    Lost,
+}
+
+/// Decides the fate of calls and counts them; clones share both.
+#[derive(Clone, Debug)]
+pub struct Faults(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    fault: Mutex<Fault>,
+    puts: AtomicUsize,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self(Arc::new(Shared { fault: Mutex::new(Fault::None), puts: AtomicUsize::new(0) }))
+    }
+}
+
+impl Faults {
+    /// From now on.
+    pub fn set(&self, fault: Fault) {
+        *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// Objects that were to be stored so far.
+    pub fn puts(&self) -> usize {
+        self.0.puts.load(Ordering::SeqCst)
+    }
+
+    fn now(&self) -> Fault {
+        *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn strike_now(&self) -> Result<()> {
+        match self.now() {
+            Fault::None | Fault::Lost | Fault::Hang => Ok(()),
+            Fault::Down => Err(Error::new(Kind::Unavailable, "down on command")),
+            Fault::Panic => panic!("panic on command"),
+        }
+    }
+
+    async fn strike(&self) -> Result<()> {
+        if self.now() == Fault::Hang {
+            std::future::pending::<()>().await;
+        }
+        self.strike_now()
+    }
+}
+
+/// A content store with faults.
+pub struct FaultyBlobs {
+    /// The store that works.
+    pub inner: Arc<dyn BlobStore>,
+    /// Its faults.
+    pub faults: Faults,
+}
+
+#[async_trait]
+impl BlobStore for FaultyBlobs {
+    fn kind(&self) -> &'static str {
+        "faulty"
+    }
+
+    async fn put(&self, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()> {
+        self.faults.0.puts.fetch_add(1, Ordering::SeqCst);
+        self.faults.strike().await?;
+        self.inner.put(key, body, info).await
+    }
+
+    async fn open(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<BlobReader>> {
+        self.faults.strike().await?;
+        if self.faults.now() == Fault::Lost { Ok(None) } else { self.inner.open(key, range).await }
+    }
+
+    async fn stat(&self, key: &BlobKey) -> Result<Option<BlobInfo>> {
+        self.inner.stat(key).await
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> Result<()> {
+        self.inner.delete(keys).await
+    }
+
+    async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage> {
+        self.inner.list(after, limit).await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.faults.strike().await
+    }
+}
+
+/// A metadata store with faults in what requests use.
+pub struct FaultyMeta {
+    /// The store that works.
+    pub inner: Arc<dyn MetaStore>,
+    /// Its faults.
+    pub faults: Faults,
+}
+
+struct FaultyReader(Box<dyn LocalReader>, Faults);
+
+impl LocalReader for FaultyReader {
+    fn lookup(&self, key: &EntryKey) -> Result<Option<Entry>> {
+        self.1.strike_now()?;
+        self.0.lookup(key)
+    }
+}
+
+#[async_trait]
+impl MetaStore for FaultyMeta {
+    fn kind(&self) -> &'static str {
+        "faulty"
+    }
+
+    async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>> {
+        self.faults.strike().await?;
+        self.inner.lookup(key).await
+    }
+
+    fn local_reader(&self) -> Result<Option<Box<dyn LocalReader>>> {
+        let reader = self.inner.local_reader()?;
+        Ok(reader.map(|reader| Box::new(FaultyReader(reader, self.faults.clone())) as _))
+    }
+
+    async fn plan_put(&self, plan: PlanPut) -> Result<PutPlan> {
+        self.faults.strike().await?;
+        self.inner.plan_put(plan).await
+    }
+
+    async fn commit_put(&self, commit: CommitPut) -> Result<PutCommit> {
+        self.faults.strike().await?;
+        self.inner.commit_put(commit).await
+    }
+
+    async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+        self.faults.strike().await?;
+        self.inner.delete(key, stamp).await
+    }
+
+    async fn list(&self, page: ListPage) -> Result<NamePage> {
+        self.faults.strike().await?;
+        self.inner.list(page).await
+    }
+
+    async fn totals(&self) -> Result<Totals> {
+        self.inner.totals().await
+    }
+
+    async fn condemn(&self, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
+        self.inner.condemn(digest, unused_since).await
+    }
+
+    async fn condemn_intent(&self, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
+        self.inner.condemn_intent(intent, made_before).await
+    }
+
+    async fn forget(&self, key: BlobKey) -> Result<()> {
+        self.inner.forget(key).await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.faults.strike().await
+    }
+}

@@ -1,0 +1,120 @@
+//! Goal: a fault fails the requests it touches, with the right kind, and nothing else.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use s3dedup_actors::model::Kind;
+use s3dedup_actors::testkit::faulty::Fault;
+
+use crate::support::{TestEngine, key};
+
+#[actix_rt::test]
+async fn a_store_that_is_down_fails_all_who_wait_and_recovers() {
+    let test = TestEngine::start();
+    test.blob_faults.set(Fault::Down);
+    let puts = (0..16).map(|number| {
+        let name = format!("a/{number}");
+        let test = &test;
+        async move { test.put(&name, 1, b"the same new content").await }
+    });
+    for outcome in join_all(puts).await {
+        assert_eq!(outcome.unwrap_err().kind(), Kind::Unavailable);
+    }
+    assert!(test.list("a").await.is_empty(), "a failed put left a name");
+    test.blob_faults.set(Fault::None);
+    let recovered = async {
+        while test.put("a/0", 1, b"the same new content").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), recovered).await.expect("no recovery");
+    assert_eq!(test.get("a/0").await.unwrap(), Some((1, b"the same new content".to_vec())));
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_missing_object_is_damage_and_not_absence() {
+    let test = TestEngine::start();
+    test.put("a", 1, b"hello").await.unwrap();
+    test.blob_faults.set(Fault::Lost);
+    assert_eq!(test.get("a").await.unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(test.get("b").await.unwrap(), None);
+    test.blob_faults.set(Fault::None);
+    assert_eq!(test.get("a").await.unwrap(), Some((1, b"hello".to_vec())));
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_panic_in_an_upload_fails_that_upload_only() {
+    let test = TestEngine::start();
+    test.blob_faults.set(Fault::Panic);
+    for number in 0..10 {
+        let outcome = test.put(&format!("a/{number}"), 1, format!("content {number}").as_bytes()).await;
+        assert_eq!(outcome.unwrap_err().kind(), Kind::Internal);
+    }
+    test.blob_faults.set(Fault::None);
+    test.put("b", 1, b"content 3").await.unwrap();
+    assert_eq!(test.get("b").await.unwrap(), Some((1, b"content 3".to_vec())));
+    assert_eq!(test.fatal.load(Ordering::SeqCst), 0);
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_metadata_outage_is_never_absence() {
+    let test = TestEngine::start();
+    test.put("a", 1, b"hello").await.unwrap();
+    for (fault, kind) in [(Fault::Down, Kind::Unavailable), (Fault::Hang, Kind::Unavailable)] {
+        test.meta_faults.set(fault);
+        assert_eq!(test.put("b", 1, b"other").await.unwrap_err().kind(), kind);
+    }
+    test.meta_faults.set(Fault::Down);
+    assert_eq!(test.get("a").await.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(test.engine.stat(&key("never")).await.unwrap_err().kind(), Kind::Unavailable);
+    test.meta_faults.set(Fault::None);
+    assert_eq!(test.get("a").await.unwrap(), Some((1, b"hello".to_vec())));
+    assert_eq!(test.get("b").await.unwrap(), None);
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn panics_in_a_metadata_actors_state_restart_it_until_the_budget_is_spent() {
+    let test = TestEngine::start();
+    test.put("a", 1, b"hello").await.unwrap();
+    for round in 0..3 {
+        test.meta_faults.set(Fault::Panic);
+        assert_eq!(test.get("a").await.unwrap_err().kind(), Kind::Internal, "round {round}");
+        test.meta_faults.set(Fault::None);
+        assert_eq!(test.get("a").await.unwrap(), Some((1, b"hello".to_vec())), "round {round}");
+    }
+    assert_eq!(test.fatal.load(Ordering::SeqCst), 0);
+    test.meta_faults.set(Fault::Panic);
+    for _ in 0..20 {
+        assert!(test.get("a").await.is_err());
+    }
+    assert_eq!(test.fatal.load(Ordering::SeqCst), 1, "the guardian gives up once");
+    test.meta_faults.set(Fault::None);
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_client_that_goes_away_leaves_nothing_behind() {
+    let test = TestEngine::start();
+    test.blob_faults.set(Fault::Hang);
+    for number in 0..3 {
+        let permit = test.engine.admit().unwrap();
+        let body = format!("content {number}").into_bytes();
+        let impatient = tokio::time::timeout(Duration::from_millis(50), test.put("a", 1, &body));
+        assert!(impatient.await.is_err());
+        drop(permit);
+    }
+    assert_eq!(test.engine.gauges().requests, 0);
+    test.blob_faults.set(Fault::None);
+    test.put("b", 1, b"still works").await.unwrap();
+    let all_left = async {
+        while test.engine.gauges().locks > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_left).await.expect("a lock outlived its caller");
+}

@@ -1,0 +1,107 @@
+//! An engine on stores of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use s3dedup_actors::model::{EntryKey, KeyLayout, Namespace, Result, Stamp};
+use s3dedup_actors::store::blob::MemoryStore;
+use s3dedup_actors::store::meta::{SqliteSettings, SqliteStore};
+use s3dedup_actors::testkit::faulty::{Faults, FaultyBlobs, FaultyMeta};
+use s3dedup_actors::{BodyEncoding, Engine, EngineSettings, EngineTree, PutOutcome, SpoolLimits, Spooled};
+
+pub struct TestEngine {
+    pub engine: Engine,
+    pub blob_faults: Faults,
+    pub meta_faults: Faults,
+    /// How often the engine gave up.
+    pub fatal: Arc<AtomicUsize>,
+    tree: EngineTree,
+    _dir: tempfile::TempDir,
+}
+
+impl TestEngine {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let settings = SqliteSettings { path: dir.path().join("kv.db"), connections: 3, backlog: 256 };
+        let (blob_faults, meta_faults) = (Faults::default(), Faults::default());
+        let metadata = Arc::new(SqliteStore::open(&settings).expect("a database"));
+        let metadata = Arc::new(FaultyMeta { inner: metadata, faults: meta_faults.clone() });
+        let contents = FaultyBlobs { inner: Arc::new(MemoryStore::new()), faults: blob_faults.clone() };
+        let settings = EngineSettings {
+            instance: "test".into(),
+            layout: KeyLayout::new(2),
+            spool: SpoolLimits {
+                memory_bytes_max: 1 << 20,
+                temp_dir: dir.path().to_owned(),
+                logical_bytes_max: 64 << 20,
+                compression_level: 6,
+            },
+            spool_memory_bytes_max: 16 << 20,
+            cache_bytes: 0,
+            request_slots_max: 64,
+            metadata_actors: 2,
+            uploaders: 4,
+            upload_backlog_max: 64,
+            compute_threads: 2,
+        };
+        let fatal = Arc::new(AtomicUsize::new(0));
+        let given_up = Arc::clone(&fatal);
+        let on_fatal = Box::new(move |_| {
+            given_up.fetch_add(1, Ordering::SeqCst);
+        });
+        let started = Engine::start(settings, metadata, Arc::new(contents), on_fatal);
+        let (engine, tree) = started.expect("an engine");
+        Self { engine, blob_faults, meta_faults, fatal, tree, _dir: dir }
+    }
+
+    pub async fn spool(&self, body: &[u8]) -> Spooled {
+        let mut spooler = self.engine.spooler(BodyEncoding::Plain);
+        spooler.write(Bytes::copy_from_slice(body)).await.expect("a piece");
+        spooler.finish().await.expect("a body")
+    }
+
+    pub async fn put(&self, name: &str, stamp: i64, body: &[u8]) -> Result<PutOutcome> {
+        let body = self.spool(body).await;
+        self.engine.put(key(name), Stamp::from_seconds(stamp), body).await
+    }
+
+    pub async fn get(&self, name: &str) -> Result<Option<(i64, Vec<u8>)>> {
+        let Some(download) = self.engine.open(&key(name)).await? else { return Ok(None) };
+        let stamp = download.entry.stamp.seconds();
+        let pieces: Vec<Bytes> = download.decoded().try_collect().await?;
+        Ok(Some((stamp, pieces.concat())))
+    }
+
+    pub async fn list(&self, directory: &str) -> Vec<String> {
+        let far = Stamp::from_seconds(i64::MAX);
+        let listed = self.engine.list(Namespace::FILETRACKER, directory.to_owned(), far).await.expect("a listing");
+        match listed {
+            Some(pages) => pages.try_concat().await.expect("pages"),
+            None => Vec::new(),
+        }
+    }
+
+    /// Checks that nothing is left inside, and ends the engine.
+    pub async fn stop(self) {
+        let quiet = async {
+            loop {
+                let gauges = self.engine.gauges();
+                if (gauges.requests, gauges.locks, gauges.uploads_waiting, gauges.spool_bytes) == (0, 0, 0, 0) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let is_quiet = tokio::time::timeout(Duration::from_secs(20), quiet).await.is_ok();
+        assert!(is_quiet, "left behind: {:?}", self.engine.gauges());
+        drop(self.engine);
+        assert!(self.tree.stop(Duration::from_secs(20)).await);
+    }
+}
+
+pub fn key(name: &str) -> EntryKey {
+    EntryKey::parse(Namespace::FILETRACKER, name.as_bytes()).expect("a name")
+}
