@@ -1,3 +1,8 @@
 //! The face of s3dedup: command line, configuration, HTTP.
 
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod exit;
 pub mod http;
+pub mod logging;

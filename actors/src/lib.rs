@@ -3,14 +3,20 @@
 //! A front end sees [`Engine`] and the values of [`model`]; it never sees SQL, an S3 client or a
 //! message. The map of the engine is in `docs/architecture.md`.
 
+mod download;
 mod engine;
+mod lock;
+mod metadata;
 pub mod model;
 pub mod runtime;
 mod spool;
 pub mod store;
+mod upload;
 
-pub use engine::{Download, Engine, NameStream, PutOutcome};
+pub use download::Download;
+pub use engine::{Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome};
 pub use runtime::admission::Permit;
-pub use spool::{BodyEncoding, Spooler};
+pub use runtime::guardian::OnFatal;
+pub use spool::{BodyEncoding, SpoolLimits, Spooler};
 pub use store::blob::Spooled;
 pub use store::meta::{DeleteOutcome, Totals};

@@ -32,6 +32,14 @@ impl Admission {
         Ok(Permit { _slot: slot })
     }
 
+    /// Waits until nobody is inside, and lets nobody in any more.
+    pub async fn all_left(&self) {
+        let all = u32::try_from(self.slots_max).unwrap_or(u32::MAX);
+        if self.slots.acquire_many(all).await.is_ok() {
+            self.slots.close();
+        }
+    }
+
     /// Requests inside now.
     pub fn in_use(&self) -> usize {
         self.slots_max - self.slots.available_permits()

@@ -28,8 +28,13 @@ impl MemoryBudget {
 
     /// Takes `bytes`, or nothing when that would pass the limit.
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
-        let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
+        let mut reservation = self.reserve_nothing();
         reservation.try_grow(bytes).then_some(reservation)
+    }
+
+    /// A reservation of no bytes, to grow later.
+    pub fn reserve_nothing(&self) -> Reservation {
+        Reservation { budget: self.clone(), bytes: 0 }
     }
 
     /// Bytes in use now.

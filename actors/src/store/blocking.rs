@@ -2,23 +2,28 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::model::{Error, Kind, Result};
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
-/// A fixed set of threads. Clones share them; the last one dropped lets the threads finish.
-#[derive(Clone)]
-pub struct BlockingPool(Arc<Shared>);
+/// Threads without state of their own.
+pub type BlockingPool = WorkerPool<()>;
 
-struct Shared {
+/// A fixed set of threads, each with a state `S` of its own (a connection, say). Clones share the
+/// threads; dropping the last clone ends and joins them once their queue is empty.
+pub struct WorkerPool<S>(Arc<Shared<S>>);
+
+struct Shared<S> {
     name: &'static str,
-    jobs: Sender<Job>,
+    jobs: Option<Sender<Job<S>>>,
     room: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -26,15 +31,22 @@ struct Shared {
 impl BlockingPool {
     /// Starts `threads` threads behind a queue of `backlog` jobs.
     pub fn start(name: &'static str, threads: usize, backlog: usize) -> std::io::Result<Self> {
-        let (jobs, inbox) = bounded::<Job>(backlog);
-        let mut handles = Vec::with_capacity(threads);
-        for number in 0..threads {
+        Self::with_states(name, vec![(); threads], backlog)
+    }
+}
+
+impl<S: Send + 'static> WorkerPool<S> {
+    /// Starts one thread per state behind a common queue of `backlog` jobs.
+    pub fn with_states(name: &'static str, states: Vec<S>, backlog: usize) -> std::io::Result<Self> {
+        let (jobs, inbox) = bounded::<Job<S>>(backlog);
+        let mut threads = Vec::with_capacity(states.len());
+        for (number, mut state) in states.into_iter().enumerate() {
             let inbox = inbox.clone();
             let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
-            handles.push(thread.spawn(move || inbox.iter().for_each(|job| job()))?);
+            threads.push(thread.spawn(move || inbox.iter().for_each(|job| job(&mut state)))?);
         }
         let room = Arc::new(Semaphore::new(backlog));
-        Ok(Self(Arc::new(Shared { name, jobs, room, threads: Mutex::new(handles) })))
+        Ok(Self(Arc::new(Shared { name, jobs: Some(jobs), room, threads: Mutex::new(threads) })))
     }
 
     /// Runs `work` on one of the threads and waits for its result; waits for room in the queue
@@ -44,38 +56,86 @@ impl BlockingPool {
     pub async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
+        F: FnOnce(&mut S) -> T + Send + 'static,
     {
-        let closed = || Error::new(Kind::Unavailable, "worker threads are shut down");
+        self.begin(work).await?.await
+    }
+
+    /// Like [`WorkerPool::run`], but comes back as soon as the work is in the queue.
+    pub async fn begin<T, F>(&self, work: F) -> Result<Running<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut S) -> T + Send + 'static,
+    {
         let place = Arc::clone(&self.0.room).acquire_owned().await.map_err(|_| closed())?;
+        self.queue(place, work)
+    }
+
+    /// Like [`WorkerPool::run`], but a full queue is [`Kind::Overloaded`] at once.
+    pub async fn try_run<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut S) -> T + Send + 'static,
+    {
+        let full = || Error::new(Kind::Overloaded, "too much work is waiting");
+        let place = Arc::clone(&self.0.room).try_acquire_owned().map_err(|_| full())?;
+        self.queue(place, work)?.await
+    }
+
+    fn queue<T, F>(&self, place: OwnedSemaphorePermit, work: F) -> Result<Running<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut S) -> T + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let name = self.0.name;
-        let job: Job = Box::new(move || {
+        let job: Job<S> = Box::new(move |state| {
             drop(place);
-            let outcome = catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(state))).map_err(|_| {
                 log::error!("a job panicked pool={name}");
                 Error::new(Kind::Internal, "internal error")
             });
             // The caller may be gone: nobody is left to tell.
             let _ = reply.send(outcome);
         });
-        self.0.jobs.try_send(job).map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        // A place is given back just after its job has left the queue, so there is always room.
+        let jobs = self.0.jobs.as_ref().ok_or_else(closed)?;
+        jobs.try_send(job).map_err(|_| closed())?;
+        Ok(Running(answer))
     }
 }
 
-impl fmt::Debug for BlockingPool {
+/// Work in a queue or on a thread; ready with its result.
+pub struct Running<T>(oneshot::Receiver<Result<T>>);
+
+impl<T> Future for Running<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(closed())))
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Unavailable, "worker threads are shut down")
+}
+
+impl<S> Clone for WorkerPool<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> fmt::Debug for WorkerPool<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BlockingPool({})", self.0.name)
+        write!(f, "WorkerPool({})", self.0.name)
     }
 }
 
-impl Drop for Shared {
+impl<S> Drop for Shared<S> {
     fn drop(&mut self) {
-        // Closing the queue ends the threads; a pool thread that drops the last handle must not
-        // wait for itself.
-        let (closed, _) = bounded(0);
-        self.jobs = closed;
+        self.jobs = None;
+        // A pool thread that drops the last handle must not wait for itself.
         let current = std::thread::current().id();
         let threads = self.threads.get_mut().map(std::mem::take).unwrap_or_default();
         for thread in threads.into_iter().filter(|thread| thread.thread().id() != current) {
@@ -93,17 +153,40 @@ mod tests {
     #[actix_rt::test]
     async fn a_panic_fails_its_caller_only_and_the_threads_live_on() {
         let pool = BlockingPool::start("test", 1, 4).unwrap();
-        let broken: Result<()> = pool.run(|| panic!("boom")).await;
+        let broken: Result<()> = pool.run(|_| panic!("boom")).await;
         assert_eq!(broken.unwrap_err().kind(), Kind::Internal);
-        assert_eq!(pool.run(|| 7).await.unwrap(), 7);
+        assert_eq!(pool.run(|_| 7).await.unwrap(), 7);
     }
 
     #[actix_rt::test]
     async fn more_jobs_than_room_wait_their_turn() {
         let pool = BlockingPool::start("test", 2, 2).unwrap();
-        let jobs = (0..64).map(|number| pool.run(move || number));
+        let jobs = (0..64).map(|number| pool.run(move |_| number));
         let done = futures_util::future::join_all(jobs).await;
         let done: Vec<_> = done.into_iter().map(|one| one.unwrap()).collect();
         assert_eq!(done, (0..64).collect::<Vec<_>>());
+    }
+
+    #[actix_rt::test]
+    async fn try_run_refuses_when_the_queue_is_full() {
+        let pool = BlockingPool::start("test", 1, 1).unwrap();
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        let (entered, inside) = oneshot::channel();
+        let busy = pool.clone();
+        let first = actix_rt::spawn(async move {
+            busy.run(move |_| {
+                entered.send(()).unwrap();
+                gate.recv().unwrap();
+            })
+            .await
+        });
+        inside.await.unwrap();
+        let waiting = pool.clone();
+        let second = actix_rt::spawn(async move { waiting.run(|_| ()).await });
+        tokio::task::yield_now().await;
+        assert_eq!(pool.try_run(|_| ()).await.unwrap_err().kind(), Kind::Overloaded);
+        release.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
     }
 }

@@ -8,8 +8,10 @@ use futures_util::stream::BoxStream;
 
 use crate::model::{BlobInfo, BlobKey, Result};
 
+mod folder;
 mod spooled;
 
+pub use folder::{FolderSettings, FolderStore};
 pub use spooled::{Spooled, SpooledBytes};
 
 /// An open object.

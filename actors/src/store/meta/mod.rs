@@ -8,6 +8,10 @@ use async_trait::async_trait;
 
 use crate::model::{BlobKey, Digest, Entry, EntryKey, KeyLayout, Namespace, Recipe, Result, Stamp, StoredBlob};
 
+mod sqlite;
+
+pub use sqlite::{SqliteSettings, SqliteStore};
+
 /// The number of an upload intent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IntentId(pub i64);
@@ -167,20 +171,19 @@ pub trait MetaStore: Send + Sync + 'static {
     /// Totals over everything.
     async fn totals(&self) -> Result<Totals>;
 
-    /// First step of cleaning: marks a content that has had no reference since `unused_since` or
-    /// earlier, so that no upload will share it any more. `None`, and nothing marked, when it has
-    /// references, is too young or unknown. Returns the recipe whose objects may now be deleted.
+    /// First step of cleaning: condemns a content that has had no reference since `unused_since` or
+    /// earlier, so that no upload will share it any more: it is as unknown as if it had never been,
+    /// but for its generation. `None`, and nothing changed, when it has references, is too young or
+    /// unknown. Returns the recipe whose objects may now be deleted.
     async fn condemn(&self, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>>;
 
-    /// Last step of cleaning: removes the row of a condemned content whose object was deleted.
-    async fn forget(&self, key: BlobKey) -> Result<()>;
-
-    /// Marks an intent made at `made_before` or earlier, so that it can no longer be committed.
+    /// Condemns an intent made at `made_before` or earlier, so that it can no longer be committed.
     /// Returns the object that may now be deleted; `None` when there is no such intent.
     async fn condemn_intent(&self, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>>;
 
-    /// Removes a condemned intent whose object was deleted.
-    async fn forget_intent(&self, intent: IntentId) -> Result<()>;
+    /// Last step of cleaning: forgets a condemned object that was deleted from the content store.
+    /// Its generation is never used again.
+    async fn forget(&self, key: BlobKey) -> Result<()>;
 
     /// Cheap proof that the store answers.
     async fn probe(&self) -> Result<()>;

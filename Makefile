@@ -1,0 +1,43 @@
+# `make` lists what there is. Tools that tests and benches need are installed on demand by tests/tools/.
+
+CARGO ?= cargo
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help fmt fmt-check lint test bench run check-config clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+fmt: ## format the Rust code
+	$(CARGO) fmt --all
+
+fmt-check: ## fail when the Rust code is not formatted
+	$(CARGO) fmt --all --check
+
+lint: fmt-check ## formatting, clippy and rustdoc, all warnings denied
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+test: ## everything, on the real client and a real S3 server (the first run builds that server: 10 minutes)
+	@venv=$$(tests/tools/venv.sh) && garage=$$(tests/tools/garage.sh) && \
+	export S3DEDUP_TEST_VENV=$$venv S3DEDUP_TEST_GARAGE=$$garage && \
+	$(CARGO) test --workspace --locked
+
+bench: ## our server beside the raw S3 server and the old server; ARGS="--quick" for three minutes, "--help" for more
+	$(CARGO) build --release --locked
+	@venv=$$(tests/tools/venv.sh --server) && garage=$$(tests/tools/garage.sh) && \
+	{ command -v wrk && command -v curl || tests/tools/apt.sh wrk curl; } >/dev/null && \
+	python3 benches/run.py --venv "$$venv" --garage "$$garage" $(ARGS)
+
+run: ## build and serve on the embedded default: a folder and SQLite under ./data
+	$(CARGO) run --release --locked -- server
+
+check-config: ## print the effective configuration, and check every file in config/
+	$(CARGO) run --quiet --locked -- check-config
+	@for file in $(wildcard config/*); do \
+		$(CARGO) run --quiet --locked -- check-config --config "$$file" >/dev/null || exit 1; echo "$$file is valid"; \
+	done
+
+clean: ## remove everything built, the test tools included
+	$(CARGO) clean

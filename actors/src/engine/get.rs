@@ -1,0 +1,74 @@
+//! Reading what a name points at.
+
+use futures_util::stream;
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::{Engine, gone};
+use crate::download::{Download, Expected, verified};
+use crate::model::{Entry, EntryKey, Error, Kind, Recipe, Result, StoredBlob};
+use crate::store::blob::BlobReader;
+use crate::upload::OpenBlob;
+
+impl Engine {
+    /// Opens what a name points at; `None` when there is no such name.
+    ///
+    /// Takes no lock: a content that loses its last name stays for a grace period.
+    pub async fn open(&self, key: &EntryKey) -> Result<Option<Download>> {
+        let Some(entry) = self.stat(key).await? else { return Ok(None) };
+        if let Some(download) = self.download(&entry).await? {
+            return Ok(Some(download));
+        }
+        // The object is not there. It may have moved to another generation since the metadata were
+        // read; if not, this is damage, and must not look like absence.
+        let Some(again) = self.stat(key).await? else { return Ok(None) };
+        if again.recipe != entry.recipe
+            && let Some(download) = self.download(&again).await?
+        {
+            return Ok(Some(download));
+        }
+        log::error!("a stored object is missing digest={}", again.digest);
+        Err(Error::new(Kind::Corrupt, "the stored content is missing"))
+    }
+
+    /// Opens an entry's object; `None` when the content store does not have it.
+    async fn download(&self, entry: &Entry) -> Result<Option<Download>> {
+        let Recipe::Whole(blob) = &entry.recipe;
+        let body = match self.inner.cache.get(&blob.key) {
+            Some(bytes) => stream::iter([Ok(bytes)]).boxed(),
+            None => {
+                let opened = self.inner.uploads.send(OpenBlob { key: blob.key }).await.map_err(gone)??;
+                let Some(reader) = opened else { return Ok(None) };
+                self.checked(blob, reader).await?
+            }
+        };
+        Ok(Some(Download::new(entry.clone(), body, self.inner.compute.clone())))
+    }
+
+    async fn checked(
+        &self,
+        blob: &StoredBlob,
+        reader: BlobReader,
+    ) -> Result<stream::BoxStream<'static, Result<bytes::Bytes>>> {
+        let key = blob.key;
+        let body = verified(reader.stream, Expected::from(blob), self.inner.compute.clone());
+        let mut body = body.inspect_err(move |error| {
+            if error.kind() == Kind::Corrupt {
+                log::error!("a stored object is damaged object={key} error=\"{error}\"");
+            }
+        });
+        if !self.inner.cache.wants(blob.stored_size) {
+            return Ok(body.boxed());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(blob.stored_size).unwrap_or_default());
+        while let Some(piece) = body.next().await {
+            match piece {
+                Ok(piece) => bytes.extend_from_slice(&piece),
+                // The client is to see the cut where the damage is found, as with larger contents.
+                Err(error) => return Ok(stream::iter([Err(error)]).boxed()),
+            }
+        }
+        let bytes = bytes::Bytes::from(bytes);
+        self.inner.cache.insert(key, bytes.clone());
+        Ok(stream::iter([Ok(bytes)]).boxed())
+    }
+}

@@ -1,0 +1,121 @@
+//! The one door for front ends.
+//!
+//! The flow of every request is here; what each step does is behind the actors. Asks go down
+//! (engine, locks, metadata and uploads, stores), never up.
+
+mod delete;
+mod get;
+mod list;
+mod put;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use actix::dev::ToEnvelope;
+use actix::{Actor, Handler, Message};
+
+pub use self::list::NameStream;
+pub use self::put::PutOutcome;
+pub use self::start::{EngineSettings, EngineTree};
+use crate::download::ContentCache;
+use crate::lock::{LockDirectory, LockStats};
+use crate::metadata::{GetTotals, Lookup, MetadataActor};
+use crate::model::{Entry, EntryKey, Error, Kind, Result};
+use crate::runtime::admission::{Admission, Permit};
+use crate::runtime::budget::MemoryBudget;
+use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
+use crate::store::blocking::BlockingPool;
+use crate::store::meta::{NewIntent, Totals};
+use crate::upload::{UploadStats, UploaderPool};
+
+/// How long a metadata transaction may take, queueing included: a client is to get its 503 within
+/// five seconds.
+const METADATA_WAIT_MAX: Duration = Duration::from_millis(4500);
+
+/// The engine, as front ends see it. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    admission: Admission,
+    locks: Addr<LockDirectory>,
+    metadata: Addr<MetadataActor>,
+    uploads: Addr<UploaderPool>,
+    compute: BlockingPool,
+    cache: ContentCache,
+    spool_limits: SpoolLimits,
+    spool_budget: MemoryBudget,
+    intent: NewIntent,
+    lock_stats: LockStats,
+    upload_stats: UploadStats,
+}
+
+/// What is inside right now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gauges {
+    /// Requests.
+    pub requests: usize,
+    /// Locks that are held or awaited.
+    pub locks: usize,
+    /// Uploads that wait for an uploader.
+    pub uploads_waiting: usize,
+    /// Memory taken by received bodies, in bytes.
+    pub spool_bytes: u64,
+}
+
+impl Engine {
+    /// A place for one request, to be held until its answer is complete (for a download: until the
+    /// body is sent); [`Kind::Overloaded`] at once when there is none.
+    pub fn admit(&self) -> Result<Permit> {
+        self.inner.admission.try_enter()
+    }
+
+    /// Starts to receive a body.
+    pub fn spooler(&self, encoding: BodyEncoding) -> Spooler {
+        let inner = &self.inner;
+        Spooler::new(encoding, inner.spool_limits.clone(), &inner.spool_budget, inner.compute.clone())
+    }
+
+    /// What a name points at.
+    pub async fn stat(&self, key: &EntryKey) -> Result<Option<Entry>> {
+        self.metadata(Lookup(key.clone())).await
+    }
+
+    /// Totals over everything.
+    pub async fn totals(&self) -> Result<Totals> {
+        self.metadata(GetTotals).await
+    }
+
+    /// What is inside right now; all zero when nothing is going on.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            requests: self.inner.admission.in_use(),
+            locks: self.inner.lock_stats.live(),
+            uploads_waiting: self.inner.upload_stats.waiting(),
+            spool_bytes: self.inner.spool_budget.used(),
+        }
+    }
+
+    /// Asks the metadata actor. Without an answer in time the outcome of a write is unknown; every
+    /// write may be repeated.
+    async fn metadata<M, T>(&self, message: M) -> Result<T>
+    where
+        M: Message<Result = Result<T>> + Send + 'static,
+        T: Send + 'static,
+        MetadataActor: Handler<M>,
+        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, M>,
+    {
+        let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
+        let answer = tokio::time::timeout(METADATA_WAIT_MAX, self.inner.metadata.send(message));
+        answer.await.map_err(late)?.map_err(gone)?
+    }
+}
+
+/// An actor did not answer: it panicked, is being restarted or has ended.
+fn gone(error: actix::MailboxError) -> Error {
+    Error::new(Kind::Unavailable, "a part of the server is being restarted").with_source(error)
+}

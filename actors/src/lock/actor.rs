@@ -1,0 +1,140 @@
+//! One lock: who holds it and who waits.
+
+use std::collections::VecDeque;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
+use tokio::sync::oneshot;
+
+use super::directory::Vacated;
+use crate::model::{Digest, Error, Kind, Result};
+
+/// The lock of one content.
+pub(super) struct LockActor {
+    digest: Digest,
+    directory: Recipient<Vacated>,
+    is_held: bool,
+    waiting: VecDeque<oneshot::Sender<Turn>>,
+}
+
+/// Request: the lock, or news of what its holder achieved. Reply when there is either.
+#[derive(Message)]
+#[rtype(result = "Result<Turn>")]
+pub(super) struct Acquire;
+
+/// Event: the holder is done.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Release {
+    outcome: Outcome,
+}
+
+/// What waiting for a lock ends with.
+#[derive(Debug)]
+pub enum Turn {
+    /// The lock is yours.
+    Granted(Lease),
+    /// While you waited its holder stored the content: there is nothing to upload any more.
+    Stored,
+    /// While you waited its holder found that the content store does not work.
+    Failed {
+        /// What to tell the client.
+        context: String,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Outcome {
+    Stored,
+    Failed {
+        context: String,
+    },
+    /// Nothing is known: the next one tries.
+    Open,
+}
+
+/// A held lock; dropping it lets the next one in.
+#[derive(Debug)]
+pub struct Lease {
+    lock: Addr<LockActor>,
+    outcome: Outcome,
+}
+
+impl Lease {
+    /// Gives the lock back and tells those who wait that the content is stored now.
+    pub fn content_is_stored(mut self) {
+        self.outcome = Outcome::Stored;
+    }
+
+    /// Gives the lock back and fails those who wait, so that a broken backend is not tried by each
+    /// of them in turn.
+    pub fn store_is_down(mut self, context: &str) {
+        self.outcome = Outcome::Failed { context: context.to_owned() };
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut self.outcome, Outcome::Open);
+        self.lock.do_send(Release { outcome });
+    }
+}
+
+impl LockActor {
+    pub(super) fn new(digest: Digest, directory: Recipient<Vacated>) -> Self {
+        Self { digest, directory, is_held: false, waiting: VecDeque::new() }
+    }
+
+    /// Gives the free lock to the first who still waits. A lease that finds its caller gone comes
+    /// back by being dropped, like any other.
+    fn grant(&mut self, lock: &Addr<Self>) {
+        while !self.is_held
+            && let Some(waiter) = self.waiting.pop_front()
+        {
+            if !waiter.is_closed() {
+                self.is_held = true;
+                drop(waiter.send(Turn::Granted(Lease { lock: lock.clone(), outcome: Outcome::Open })));
+            }
+        }
+    }
+}
+
+impl Actor for LockActor {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.directory.do_send(Vacated { digest: self.digest });
+    }
+}
+
+impl Handler<Acquire> for LockActor {
+    type Result = ResponseFuture<Result<Turn>>;
+
+    fn handle(&mut self, _: Acquire, context: &mut Self::Context) -> Self::Result {
+        let (grant, turn) = oneshot::channel();
+        self.waiting.push_back(grant);
+        self.grant(&context.address());
+        Box::pin(async move { turn.await.map_err(|_| Error::new(Kind::Unavailable, "the lock is gone")) })
+    }
+}
+
+impl Handler<Release> for LockActor {
+    type Result = ();
+
+    fn handle(&mut self, release: Release, context: &mut Self::Context) {
+        self.is_held = false;
+        let news = || match &release.outcome {
+            Outcome::Stored => Some(Turn::Stored),
+            Outcome::Failed { context } => Some(Turn::Failed { context: context.clone() }),
+            Outcome::Open => None,
+        };
+        while !self.waiting.is_empty()
+            && let Some(news) = news()
+        {
+            if let Some(waiter) = self.waiting.pop_front() {
+                // Its caller may be gone: nobody is left to tell.
+                let _ = waiter.send(news);
+            }
+        }
+        self.grant(&context.address());
+    }
+}

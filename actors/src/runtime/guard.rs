@@ -1,0 +1,108 @@
+//! Guards against panics, by what the panic could have touched.
+//!
+//! actix's `Supervisor` restarts an actor that *stops*; a panic in a handler kills the actor and
+//! its supervisor for good. So no panic may leave a handler: [`Vital::guard_work`] wraps work that
+//! does not borrow the actor (the actor lives on), [`Vital::guard_state`] wraps changes of its
+//! state (the actor stops and its supervisor rebuilds it).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Recipient};
+use futures_util::FutureExt;
+use rand::Rng;
+
+use super::guardian::ChildRestarted;
+use crate::model::{Error, Kind, Result};
+
+/// The first pause before a restarted actor goes on; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What is known of one actor's health; shared between the actor and its guardian.
+#[derive(Clone)]
+pub struct Vital(Arc<Shared>);
+
+struct Shared {
+    name: &'static str,
+    guardian: Recipient<ChildRestarted>,
+    restarts: AtomicU32,
+    panics: AtomicU64,
+    last_fault: Mutex<Option<String>>,
+}
+
+impl Vital {
+    /// For a new actor called `name`.
+    pub fn new(name: &'static str, guardian: Recipient<ChildRestarted>) -> Self {
+        let (restarts, panics, last_fault) = Default::default();
+        Self(Arc::new(Shared { name, guardian, restarts, panics, last_fault }))
+    }
+
+    /// The actor's name.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// How often it was rebuilt.
+    pub fn restarts(&self) -> u32 {
+        self.0.restarts.load(Ordering::Relaxed)
+    }
+
+    /// How many panics were caught in it.
+    pub fn panics(&self) -> u64 {
+        self.0.panics.load(Ordering::Relaxed)
+    }
+
+    /// The last panic's text.
+    pub fn last_fault(&self) -> Option<String> {
+        self.0.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs work that does not touch the actor: a panic becomes an error for this caller alone.
+    pub async fn guard_work<T>(self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(self.caught(panic.as_ref())))
+    }
+
+    /// Runs a change of the actor's state: after a panic the state may be torn, so the actor stops
+    /// and is rebuilt by its supervisor.
+    pub fn guard_state<A, T>(
+        &self,
+        actor: &mut A,
+        context: &mut Context<A>,
+        change: impl FnOnce(&mut A, &mut Context<A>) -> T,
+    ) -> Result<T>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        catch_unwind(AssertUnwindSafe(|| change(actor, context))).map_err(|panic| {
+            context.stop();
+            self.caught(panic.as_ref())
+        })
+    }
+
+    /// To be called from `restarting`, after the state was rebuilt: mail waits for a pause that
+    /// grows with every restart, and the guardian is told.
+    pub fn restarted<A>(&self, context: &mut Context<A>)
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let restarts = self.0.restarts.fetch_add(1, Ordering::Relaxed);
+        let longest = PAUSE_MIN.saturating_mul(1 << restarts.min(10)).min(PAUSE_MAX);
+        let pause = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
+        log::warn!("an actor was restarted actor={} pause_ms={}", self.0.name, pause.as_millis());
+        context.wait(actix::fut::wrap_future(tokio::time::sleep(pause)));
+        self.0.guardian.do_send(ChildRestarted { name: self.0.name });
+    }
+
+    fn caught(&self, panic: &(dyn std::any::Any + Send)) -> Error {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned());
+        self.0.panics.fetch_add(1, Ordering::Relaxed);
+        log::error!("a panic was caught actor={} panic=\"{text}\"", self.0.name);
+        *self.0.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        Error::new(Kind::Internal, "internal error")
+    }
+}

@@ -1,0 +1,63 @@
+//! Where arriving bytes wait: memory first, a nameless file when they are too many.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::runtime::budget::{MemoryBudget, Reservation};
+use crate::store::blob::SpooledBytes;
+
+/// Bytes that arrive one piece after the other.
+pub(super) struct Place {
+    memory_bytes_max: u64,
+    temp_dir: PathBuf,
+    bytes: u64,
+    held: Held,
+}
+
+enum Held {
+    Memory { pieces: Vec<Bytes>, reservation: Reservation },
+    File(File),
+}
+
+impl Place {
+    pub(super) fn new(memory_bytes_max: u64, temp_dir: PathBuf, budget: &MemoryBudget) -> Self {
+        let reservation = budget.reserve_nothing();
+        Self { memory_bytes_max, temp_dir, bytes: 0, held: Held::Memory { pieces: Vec::new(), reservation } }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Takes a piece; blocks when it goes to the file.
+    pub(super) fn push(&mut self, piece: Bytes) -> io::Result<()> {
+        self.bytes += piece.len() as u64;
+        let may_stay = self.bytes <= self.memory_bytes_max;
+        match &mut self.held {
+            Held::Memory { pieces, reservation } => {
+                if may_stay && reservation.try_grow(piece.len() as u64) {
+                    pieces.push(piece);
+                    return Ok(());
+                }
+                // Without a name it is gone in every outcome, a kill included.
+                let mut file = tempfile::tempfile_in(&self.temp_dir)?;
+                pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+                file.write_all(&piece)?;
+                self.held = Held::File(file);
+                Ok(())
+            }
+            Held::File(file) => file.write_all(&piece),
+        }
+    }
+
+    /// All bytes, ready to be read.
+    pub(super) fn finish(self) -> SpooledBytes {
+        match self.held {
+            Held::Memory { pieces, reservation } => SpooledBytes::in_memory(pieces, reservation),
+            Held::File(file) => SpooledBytes::in_file(file, self.bytes),
+        }
+    }
+}

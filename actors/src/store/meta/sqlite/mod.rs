@@ -1,0 +1,141 @@
+//! Metadata in one SQLite file: one writing thread with group commit, several reading ones (WAL).
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::{CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals};
+use crate::model::{BlobKey, Digest, Entry, EntryKey, Error, Kind, Recipe, Result, Stamp};
+use crate::store::blocking::WorkerPool;
+
+mod clean;
+mod migrate;
+mod put;
+mod read;
+mod writer;
+
+/// Page cache of the writing connection, in KiB.
+const WRITER_CACHE_KIB: u32 = 16 * 1024;
+/// Page cache of each reading connection, in KiB.
+const READER_CACHE_KIB: u32 = 2 * 1024;
+
+/// Where the database is and how much of it is used at once.
+#[derive(Clone, Debug)]
+pub struct SqliteSettings {
+    /// The database file; its folder must exist.
+    pub path: PathBuf,
+    /// Number of connections: one writes, the others read; at least two are opened.
+    pub connections: usize,
+    /// How many reads, and how many writes, may wait.
+    pub backlog: usize,
+}
+
+/// The store. The threads end when it is dropped.
+pub struct SqliteStore {
+    writer: writer::Writer,
+    readers: WorkerPool<Connection>,
+}
+
+impl SqliteStore {
+    /// Opens or creates the database and brings its schema up to date. Blocks.
+    pub fn open(settings: &SqliteSettings) -> Result<Self> {
+        let threads = |error| Error::io("start the database threads", error);
+        let connection = migrate::connect(&settings.path, WRITER_CACHE_KIB)?;
+        migrate::migrate(&connection)?;
+        let readers = settings.connections.saturating_sub(1).max(1);
+        let readers = (0..readers).map(|_| {
+            let reader = migrate::connect(&settings.path, READER_CACHE_KIB)?;
+            reader.pragma_update(None, "query_only", true).map_err(|error| sql_error("open the database", error))?;
+            Ok(reader)
+        });
+        let readers = readers.collect::<Result<Vec<_>>>()?;
+        let readers = WorkerPool::with_states("sqlite-reader", readers, settings.backlog).map_err(threads)?;
+        let writer = writer::Writer::start(connection, settings.backlog).map_err(threads)?;
+        Ok(Self { writer, readers })
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        self.readers.try_run(move |connection| work(connection)).await?
+    }
+}
+
+#[async_trait]
+impl MetaStore for SqliteStore {
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>> {
+        self.read(move |connection| read::lookup(connection, &key)).await
+    }
+
+    async fn plan_put(&self, plan: PlanPut) -> Result<PutPlan> {
+        if plan.intent.is_none() {
+            // Most unknown contents are found out by a read, without a turn of the writer.
+            let asked = plan.clone();
+            if let Some(plan) = self.read(move |connection| put::foresee(connection, &asked)).await? {
+                return Ok(plan);
+            }
+        }
+        self.writer.run(move |connection| put::plan(connection, &plan)).await
+    }
+
+    async fn commit_put(&self, commit: CommitPut) -> Result<PutCommit> {
+        self.writer.run(move |connection| put::commit(connection, &commit)).await
+    }
+
+    async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+        self.writer.run(move |connection| put::delete(connection, &key, stamp)).await
+    }
+
+    async fn list(&self, page: ListPage) -> Result<NamePage> {
+        self.read(move |connection| read::list(connection, &page)).await
+    }
+
+    async fn totals(&self) -> Result<Totals> {
+        self.read(read::totals).await
+    }
+
+    async fn condemn(&self, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
+        self.writer.run(move |connection| clean::condemn(connection, digest, unused_since)).await
+    }
+
+    async fn condemn_intent(&self, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
+        self.writer.run(move |connection| clean::condemn_intent(connection, intent, made_before)).await
+    }
+
+    async fn forget(&self, key: BlobKey) -> Result<()> {
+        self.writer.run(move |connection| clean::forget(connection, key)).await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.totals().await.map(drop)
+    }
+}
+
+/// Wraps an error of SQLite by what a caller can do about it.
+fn sql_error(doing: &str, error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+    let kind = match error.sqlite_error_code() {
+        Some(DiskFull) => Kind::NoSpace,
+        Some(DatabaseCorrupt | NotADatabase) => Kind::Corrupt,
+        Some(_) => Kind::Unavailable,
+        None => Kind::Internal,
+    };
+    Error::new(kind, format!("can't {doing}")).with_source(error)
+}
+
+/// A number from the database that cannot be what was written.
+fn damaged(what: &str) -> Error {
+    Error::new(Kind::Corrupt, format!("the database is damaged: {what}"))
+}
+
+/// SQLite's integers are signed: sizes and generations stay below 2^63.
+fn to_sql(number: u64) -> Result<i64> {
+    i64::try_from(number).map_err(|error| Error::new(Kind::Invalid, "number is too large").with_source(error))
+}

@@ -1,0 +1,194 @@
+//! Transactions that let names hold contents, or let go of them.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{damaged, sql_error, to_sql};
+use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp};
+use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, NewIntent, PlanPut, PutCommit, PutPlan};
+
+/// What a name holds now.
+struct Current {
+    stamp: Stamp,
+    digest: Digest,
+}
+
+/// Answers a plan without an intent when it takes no write; `None` when it does.
+pub(super) fn foresee(connection: &Connection, plan: &PlanPut) -> Result<Option<PutPlan>> {
+    if let Some(current) = current(connection, &plan.key)?
+        && current.stamp > plan.stamp
+    {
+        return Ok(Some(PutPlan::Stale { current: current.stamp }));
+    }
+    let known = logical_size(connection, plan.digest)?.is_some();
+    Ok(if known { None } else { Some(PutPlan::Missing) })
+}
+
+/// See [`MetaStore::plan_put`](crate::store::meta::MetaStore::plan_put).
+pub(super) fn plan(connection: &Connection, plan: &PlanPut) -> Result<PutPlan> {
+    let current = current(connection, &plan.key)?;
+    if let Some(current) = &current
+        && current.stamp > plan.stamp
+    {
+        return Ok(PutPlan::Stale { current: current.stamp });
+    }
+    if logical_size(connection, plan.digest)?.is_some() {
+        hold(connection, &plan.key, plan.stamp, plan.digest, current)?;
+        return Ok(PutPlan::Committed);
+    }
+    let Some(intent) = &plan.intent else { return Ok(PutPlan::Missing) };
+    let (intent, key) = make_intent(connection, plan.digest, intent)?;
+    Ok(PutPlan::Upload { intent, key })
+}
+
+/// See [`MetaStore::commit_put`](crate::store::meta::MetaStore::commit_put).
+pub(super) fn commit(connection: &Connection, commit: &CommitPut) -> Result<PutCommit> {
+    let key = commit.blob.key;
+    let current = current(connection, &commit.key)?;
+    let stale = current.as_ref().map(|current| current.stamp).filter(|stamp| *stamp > commit.stamp);
+    if logical_size(connection, key.digest)?.is_none() {
+        // Only a standing intent proves that the object has not been given up to cleaning.
+        if !take_intent(connection, commit.intent, key)? {
+            return Ok(match stale {
+                Some(current) => PutCommit::Stale { current },
+                None => PutCommit::IntentLost,
+            });
+        }
+        adopt(connection, commit)?;
+    }
+    if let Some(current) = stale {
+        return Ok(PutCommit::Stale { current });
+    }
+    hold(connection, &commit.key, commit.stamp, key.digest, current)?;
+    Ok(PutCommit::Committed)
+}
+
+/// See [`MetaStore::delete`](crate::store::meta::MetaStore::delete).
+pub(super) fn delete(connection: &Connection, key: &EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+    let Some(current) = current(connection, key)? else { return Ok(DeleteOutcome::Absent) };
+    if current.stamp > stamp {
+        return Ok(DeleteOutcome::Stale { current: current.stamp });
+    }
+    let sql = "DELETE FROM entries WHERE namespace = ?1 AND name = ?2";
+    execute(connection, sql, params![key.namespace().id(), key.name()])?;
+    let size = release(connection, current.digest)?;
+    add_to_totals(connection, -1, -size)?;
+    Ok(DeleteOutcome::Deleted)
+}
+
+/// Points a name at a known content and moves the counts; a repetition changes nothing.
+fn hold(connection: &Connection, key: &EntryKey, stamp: Stamp, digest: Digest, current: Option<Current>) -> Result<()> {
+    if let Some(current) = &current
+        && current.digest == digest
+    {
+        if current.stamp != stamp {
+            let sql = "UPDATE entries SET modified = ?3 WHERE namespace = ?1 AND name = ?2";
+            execute(connection, sql, params![key.namespace().id(), key.name(), stamp.seconds()])?;
+        }
+        return Ok(());
+    }
+    let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL WHERE digest = ?1";
+    if execute(connection, sql, params![digest.as_bytes()])? != 1 {
+        return Err(damaged("a known content has no row"));
+    }
+    let sql = "INSERT INTO entries (namespace, name, modified, digest) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT (namespace, name) DO UPDATE
+        SET modified = excluded.modified, digest = excluded.digest, attrs = excluded.attrs";
+    execute(connection, sql, params![key.namespace().id(), key.name(), stamp.seconds(), digest.as_bytes()])?;
+    let size = logical_size(connection, digest)?.ok_or_else(|| damaged("a known content has no row"))?;
+    match current {
+        Some(current) => {
+            let replaced = release(connection, current.digest)?;
+            add_to_totals(connection, 0, size - replaced)
+        }
+        None => add_to_totals(connection, 1, size),
+    }
+}
+
+/// Takes one reference from a content; returns its logical size.
+fn release(connection: &Connection, digest: Digest) -> Result<i64> {
+    let sql = "UPDATE contents SET refs = refs - 1, unused_since = CASE WHEN refs = 1 THEN ?2 END WHERE digest = ?1";
+    if execute(connection, sql, params![digest.as_bytes(), Stamp::now().seconds()])? != 1 {
+        return Err(damaged(&format!("content {digest} has a name but no row")));
+    }
+    logical_size(connection, digest)?.ok_or_else(|| damaged("a known content has no row"))
+}
+
+/// Makes an uploaded object the recipe of a content that was unknown, without references yet.
+fn adopt(connection: &Connection, commit: &CommitPut) -> Result<()> {
+    let blob = &commit.blob;
+    let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
+    let size = to_sql(commit.logical_size)?;
+    execute(connection, sql, params![blob.key.digest.as_bytes(), size, Stamp::now().seconds()])?;
+    let sql = "INSERT INTO representations
+        (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
+        VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6)";
+    let stored_size = to_sql(blob.stored_size)?;
+    execute(
+        connection,
+        sql,
+        params![
+            blob.key.digest.as_bytes(),
+            to_sql(blob.key.generation)?,
+            blob.key.layout.depth(),
+            blob.encoding.as_str(),
+            stored_size,
+            blob.stored_hash.as_bytes()
+        ],
+    )?;
+    let sql = "UPDATE state SET contents = contents + 1, stored_bytes = stored_bytes + ?1 WHERE id = 1";
+    execute(connection, sql, params![stored_size]).map(drop)
+}
+
+/// Writes an intent under a generation that no object of this content has had or may still have.
+fn make_intent(connection: &Connection, digest: Digest, intent: &NewIntent) -> Result<(IntentId, BlobKey)> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT max(
+            (SELECT generation_floor FROM state WHERE id = 1),
+            coalesce((SELECT max(generation) + 1 FROM intents WHERE digest = ?1), 0),
+            coalesce((SELECT max(generation) + 1 FROM condemned WHERE digest = ?1), 0))";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let generation: i64 = statement.query_row([digest.as_bytes()], |row| row.get(0)).map_err(failed)?;
+    let sql = "INSERT INTO intents (digest, generation, key_depth, instance, made_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let made_at = Stamp::now().seconds();
+    let depth = intent.layout.depth();
+    execute(connection, sql, params![digest.as_bytes(), generation, depth, intent.instance, made_at])?;
+    let key = super::read::blob_key(digest, generation, i64::from(depth))?;
+    Ok((IntentId(connection.last_insert_rowid()), key))
+}
+
+/// Removes an intent; `false` when it does not stand any more.
+fn take_intent(connection: &Connection, intent: IntentId, key: BlobKey) -> Result<bool> {
+    let sql = "DELETE FROM intents WHERE id = ?1 AND digest = ?2 AND generation = ?3";
+    let taken = execute(connection, sql, params![intent.0, key.digest.as_bytes(), to_sql(key.generation)?])?;
+    Ok(taken == 1)
+}
+
+fn current(connection: &Connection, key: &EntryKey) -> Result<Option<Current>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT modified, digest FROM entries WHERE namespace = ?1 AND name = ?2";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let row = statement.query_row(params![key.namespace().id(), key.name()], |row| Ok((row.get(0)?, row.get(1)?)));
+    let Some((modified, digest)) = row.optional().map_err(failed)? else { return Ok(None) };
+    let digest: Vec<u8> = digest;
+    let digest = Digest::from_slice(&digest).ok_or_else(|| damaged("length of a digest"))?;
+    Ok(Some(Current { stamp: Stamp::from_seconds(modified), digest }))
+}
+
+/// The size of a content; `None` when it is unknown.
+fn logical_size(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
+    let failed = |error| sql_error("read the database", error);
+    let mut statement =
+        connection.prepare_cached("SELECT logical_size FROM contents WHERE digest = ?1").map_err(failed)?;
+    statement.query_row([digest.as_bytes()], |row| row.get(0)).optional().map_err(failed)
+}
+
+fn add_to_totals(connection: &Connection, entries: i64, logical_bytes: i64) -> Result<()> {
+    let sql = "UPDATE state SET entries = entries + ?1, logical_bytes = logical_bytes + ?2 WHERE id = 1";
+    execute(connection, sql, params![entries, logical_bytes]).map(drop)
+}
+
+/// Runs a statement that writes; returns the number of rows it changed.
+pub(super) fn execute(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<usize, Error> {
+    let run = connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
+    run.map_err(|error| sql_error("write to the database", error))
+}

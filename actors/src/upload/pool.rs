@@ -1,0 +1,181 @@
+//! The uploaders and the bounded queue in front of them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
+use tokio::sync::oneshot;
+
+use super::uploader::{S3UploaderActor, UploadBlob};
+use crate::model::{BlobKey, Error, Kind, Result};
+use crate::runtime::breaker::Breaker;
+use crate::runtime::guard::Vital;
+use crate::store::blob::{BlobReader, BlobStore};
+
+/// What a pool is made of, and made again of after a restart.
+#[derive(Clone)]
+pub struct UploaderPoolSpec {
+    /// The pool's health.
+    pub vital: Vital,
+    /// Where contents go.
+    pub store: Arc<dyn BlobStore>,
+    /// Leaves a broken store alone.
+    pub breaker: Arc<Breaker>,
+    /// Uploads done at once.
+    pub uploaders: usize,
+    /// Uploads that may wait.
+    pub backlog_max: usize,
+    /// Numbers for the outside.
+    pub stats: UploadStats,
+}
+
+/// Numbers that can be read from outside.
+#[derive(Clone, Debug, Default)]
+pub struct UploadStats {
+    waiting: Arc<AtomicUsize>,
+}
+
+impl UploadStats {
+    /// Uploads that wait for an uploader now.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// The pool.
+pub struct UploaderPool {
+    spec: UploaderPoolSpec,
+    uploaders: Vec<Addr<S3UploaderActor>>,
+    idle: Vec<usize>,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    upload: UploadBlob,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+/// Request: opens an object for reading; `None` when the store has no such object.
+/// Idempotent: a read. Permit: the caller's.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<Option<BlobReader>>")]
+pub struct OpenBlob {
+    /// The object's name.
+    pub key: BlobKey,
+}
+
+/// Event: an uploader is done with its upload.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct UploaderFreed {
+    number: usize,
+}
+
+impl UploaderPool {
+    /// A pool without uploaders; they start with it.
+    pub fn new(spec: UploaderPoolSpec) -> Self {
+        Self { spec, uploaders: Vec::new(), idle: Vec::new(), waiting: VecDeque::new() }
+    }
+
+    fn uploader(&self) -> Addr<S3UploaderActor> {
+        let spec = &self.spec;
+        let (vital, store, breaker) = (spec.vital.clone(), Arc::clone(&spec.store), Arc::clone(&spec.breaker));
+        S3UploaderActor { vital, store, breaker }.start()
+    }
+
+    fn accept(&mut self, work: Waiting, pool: &Addr<Self>) {
+        if let Some(number) = self.idle.pop() {
+            self.dispatch(number, work, pool.clone());
+        } else if self.waiting.len() < self.spec.backlog_max {
+            self.waiting.push_back(work);
+        } else {
+            let full = Error::new(Kind::Overloaded, "too many uploads are waiting");
+            drop(work.reply.send(Err(full)));
+        }
+        self.counted();
+    }
+
+    fn dispatch(&self, number: usize, work: Waiting, pool: Addr<Self>) {
+        let uploader = self.uploaders[number].clone();
+        actix::spawn(async move {
+            let died = |error| Error::new(Kind::Unavailable, "the uploader died").with_source(error);
+            let outcome = uploader.send(work.upload).await.unwrap_or_else(|error| Err(died(error)));
+            // The caller may be gone: nobody is left to tell.
+            drop(work.reply.send(outcome));
+            pool.do_send(UploaderFreed { number });
+        });
+    }
+
+    fn counted(&self) {
+        self.spec.stats.waiting.store(self.waiting.len(), Ordering::Relaxed);
+    }
+}
+
+impl Actor for UploaderPool {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        self.uploaders = (0..self.spec.uploaders).map(|_| self.uploader()).collect();
+        self.idle = (0..self.spec.uploaders).collect();
+    }
+}
+
+impl Supervised for UploaderPool {
+    fn restarting(&mut self, context: &mut Self::Context) {
+        *self = Self::new(self.spec.clone());
+        self.spec.vital.restarted(context);
+    }
+}
+
+impl Handler<UploadBlob> for UploaderPool {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, upload: UploadBlob, context: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        let vital = self.spec.vital.clone();
+        let accepted = vital.guard_state(self, context, |pool, context| {
+            pool.accept(Waiting { upload, reply }, &context.address());
+        });
+        Box::pin(async move {
+            accepted?;
+            answer.await.map_err(|_| Error::new(Kind::Unavailable, "the uploader pool was restarted"))?
+        })
+    }
+}
+
+impl Handler<UploaderFreed> for UploaderPool {
+    type Result = ();
+
+    fn handle(&mut self, freed: UploaderFreed, context: &mut Self::Context) {
+        let vital = self.spec.vital.clone();
+        // A failed guard has stopped the actor already; an event has no caller to tell.
+        let _ = vital.guard_state(self, context, |pool, context| {
+            if !pool.uploaders[freed.number].connected() {
+                pool.uploaders[freed.number] = pool.uploader();
+            }
+            // Freed by an upload from before a restart: the uploader is idle already.
+            if pool.idle.contains(&freed.number) {
+                return;
+            }
+            pool.idle.push(freed.number);
+            while let Some(work) = pool.waiting.pop_front() {
+                if !work.reply.is_closed() {
+                    pool.accept(work, &context.address());
+                    break;
+                }
+            }
+            pool.counted();
+        });
+    }
+}
+
+impl Handler<OpenBlob> for UploaderPool {
+    type Result = ResponseFuture<Result<Option<BlobReader>>>;
+
+    fn handle(&mut self, request: OpenBlob, _: &mut Self::Context) -> Self::Result {
+        let (store, breaker) = (Arc::clone(&self.spec.store), Arc::clone(&self.spec.breaker));
+        let work = async move { breaker.call(store.open(&request.key, None)).await };
+        Box::pin(self.spec.vital.clone().guard_work(work))
+    }
+}

@@ -1,0 +1,132 @@
+//! The engine a configuration asks for: stores, limits, actors.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use s3dedup_actors::model::KeyLayout;
+use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore};
+use s3dedup_actors::store::blocking::BlockingPool;
+use s3dedup_actors::store::meta::{MetaStore, SqliteSettings, SqliteStore};
+use s3dedup_actors::{Engine, EngineSettings, SpoolLimits};
+use tokio::sync::oneshot;
+
+use super::StartError;
+use crate::config::{Config, KeySharding, Storage};
+
+/// Pieces of files that are read at the same time.
+const READ_THREADS: usize = 8;
+
+/// An engine that runs.
+pub struct Started {
+    /// The door for front ends.
+    pub engine: Engine,
+    /// Its life.
+    pub control: EngineControl,
+}
+
+/// What boot needs of a running engine besides the door.
+pub struct EngineControl {
+    /// Ready when the engine cannot go on; says why.
+    pub fatal: LocalBoxFuture<'static, String>,
+    /// Finishes what is inside and closes the stores, within the time given.
+    pub stop: Box<dyn FnOnce(Duration) -> LocalBoxFuture<'static, ()>>,
+}
+
+/// Starts the engine: stores, migrations of the schema, actors.
+pub async fn start_engine(config: &Config) -> Result<Started, StartError> {
+    let metadata = open_metadata(config)?;
+    let contents = open_contents(config).await?;
+    let (report, reported) = oneshot::channel();
+    let on_fatal = Box::new(move |why| {
+        // Nobody listens once the server is stopping anyway.
+        let _ = report.send(why);
+    });
+    let engine = Engine::start(engine_settings(config), metadata, contents, on_fatal);
+    let (engine, tree) = engine.map_err(|error| StartError::new(error.to_string()))?;
+    let fatal = async move {
+        match reported.await {
+            Ok(why) => why,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let stop = |wait_max| {
+        let stopped: LocalBoxFuture<'static, ()> = Box::pin(async move {
+            if !tree.stop(wait_max).await {
+                log::warn!("requests were cut off at the end of the drain time");
+            }
+        });
+        stopped
+    };
+    Ok(Started { engine, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
+}
+
+fn open_metadata(config: &Config) -> Result<Arc<dyn MetaStore>, StartError> {
+    let path = &config.sqlite.path;
+    let backlog = config.actors.metadata_backlog_max;
+    let settings = SqliteSettings { path: path.clone(), connections: config.sqlite.pool_size, backlog };
+    let failed = |error| StartError::new(format!("cannot open the database path={} error=\"{error}\"", path.display()));
+    Ok(Arc::new(SqliteStore::open(&settings).map_err(failed)?))
+}
+
+async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
+    match config.storage() {
+        Storage::Filesystem => open_folder(&config.data_dir.join("blobs"), config),
+        Storage::S3 { endpoint, access_key, secret_key } => {
+            let settings = S3Settings {
+                endpoint: endpoint.to_owned(),
+                bucket: config.bucket.name.clone(),
+                access_key: access_key.reveal().to_owned(),
+                secret_key: secret_key.reveal().to_owned(),
+                region: config.bucket.s3.region.clone(),
+                force_path_style: config.bucket.s3.force_path_style,
+                part_size: S3Settings::PART_SIZE,
+                parts_in_flight: S3Settings::PARTS_IN_FLIGHT,
+                timeouts: S3Timeouts::default(),
+            };
+            open_bucket(settings).await
+        }
+    }
+}
+
+fn open_folder(root: &Path, config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
+    let write_threads = config.actors.uploader_pool_size;
+    let settings = FolderSettings { root: root.to_owned(), write_threads, read_threads: READ_THREADS };
+    let shown = root.display();
+    let failed = |error| StartError::new(format!("cannot use the content folder path={shown} error=\"{error}\""));
+    Ok(Arc::new(FolderStore::open(&settings).map_err(failed)?))
+}
+
+/// A bucket that does not answer yet is no reason not to start: clients are told 503 until it does.
+async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartError> {
+    let place = format!("endpoint={} bucket={}", settings.endpoint, settings.bucket);
+    let failed = |error: &dyn std::fmt::Display| StartError::new(format!("cannot use the bucket {place} error=\"{error}\""));
+    let pool = BlockingPool::start("spool-read", READ_THREADS, READ_THREADS * 4).map_err(|error| failed(&error))?;
+    let store = S3Store::new(settings, pool).map_err(|error| failed(&error))?;
+    if let Err(error) = store.probe().await {
+        log::warn!("the bucket does not answer, serving anyway {place} error=\"{error}\"");
+    }
+    Ok(Arc::new(store))
+}
+
+fn engine_settings(config: &Config) -> EngineSettings {
+    let KeySharding { enabled, depth } = config.bucket.s3.key_sharding;
+    let depth = if enabled { u8::try_from(depth).unwrap_or(KeyLayout::DEPTH_MAX) } else { 0 };
+    EngineSettings {
+        instance: format!("{}-{}", config.bucket.name, std::process::id()),
+        layout: KeyLayout::new(depth),
+        spool: SpoolLimits {
+            memory_bytes_max: config.bucket.max_inmemory_size,
+            temp_dir: config.bucket.temp_dir.clone(),
+            logical_bytes_max: config.limits.max_logical_size,
+            compression_level: config.compression.level,
+        },
+        spool_memory_bytes_max: config.limits.spool_memory_max,
+        cache_bytes: config.cache.content_bytes,
+        request_slots_max: config.limits.request_slots_max,
+        uploaders: config.actors.uploader_pool_size,
+        upload_backlog_max: config.actors.upload_backlog_max,
+        compute_threads: config.actors.cpu_threads(),
+    }
+}

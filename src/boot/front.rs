@@ -1,0 +1,33 @@
+//! The HTTP front end a configuration asks for.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use actix_web::dev::Extensions;
+use actix_web::web::ServiceConfig;
+use s3dedup_actors::Engine;
+
+use crate::config::Config;
+use crate::http::{self, HttpSettings};
+
+/// The routes, for every HTTP worker.
+pub fn routes(
+    config: &Config,
+    engine: Engine,
+    draining: Arc<AtomicBool>,
+) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let settings = HttpSettings {
+        prefix: config.filetracker.prefix.clone(),
+        body_idle: Duration::from_secs(config.limits.body_idle_seconds),
+        body_min_rate: config.limits.body_min_rate,
+        ..HttpSettings::default()
+    };
+    http::configure(settings, engine, draining)
+}
+
+/// Sets up every accepted connection.
+pub fn on_connect() -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+    http::on_connect(HttpSettings::default().tcp_user_timeout)
+}

@@ -1,0 +1,86 @@
+//! From a checked configuration to a running server, and back to nothing.
+//!
+//! Order of start: open files, folders, the address, the engine, HTTP. The address is taken before
+//! the engine touches any data, so that a second server on the same port does no harm, but answers
+//! only when the engine is there. The end is in [`drain`].
+
+pub mod banner;
+pub mod drain;
+pub mod engine;
+pub mod folders;
+pub mod front;
+pub mod listen;
+pub mod open_files;
+pub mod server;
+pub mod signals;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::config::{Config, one_line};
+use crate::{exit, logging};
+
+use signals::Signals;
+
+/// Why the server cannot start; one line for people.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl StartError {
+    /// The reason in lower case, without a full stop.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&one_line(&self.0))
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Serves until stopped; returns the exit code.
+pub fn run(config: &Config) -> u8 {
+    logging::init(&config.logging);
+    let served = Signals::listen().and_then(|signals| actix_rt::System::new().block_on(serve(config, signals)));
+    served.unwrap_or_else(|error| {
+        log::error!("cannot start: {error}");
+        exit::CANNOT_START
+    })
+}
+
+async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> {
+    let open_files = open_files::raise();
+    folders::create(config)?;
+    let socket = listen::bind(&config.bucket.address, config.bucket.port)?;
+
+    let started = tokio::select! {
+        started = engine::start_engine(config) => started?,
+        // nothing is in flight yet, and what the engine left half done it must bear anyway
+        signal = signals.first() => {
+            log::info!("stopped before the start was complete signal={signal}");
+            return Ok(exit::OK);
+        }
+    };
+
+    let draining = Arc::new(AtomicBool::new(false));
+    let listener = listen::start(socket)?;
+    let address = listener.local_addr().map_err(|error| StartError::new(format!("no local address: {error}")))?;
+    let routes = front::routes(config, started.engine, Arc::clone(&draining));
+    let server = server::start(config, open_files, listener, routes, front::on_connect())?;
+
+    log::info!("listening address={address} workers={}", config.actors.http_workers());
+    let lines = banner::lines(address, &config.filetracker.prefix);
+    if let Err(error) = logging::announce(&config.logging, &lines) {
+        log::warn!("cannot write to standard output error={error}");
+    }
+    let drain = Duration::from_secs(config.limits.drain_seconds);
+    Ok(drain::until_stopped(server, started.control, signals, draining, drain).await)
+}

@@ -1,0 +1,128 @@
+//! The end of a server. Method: a real actix server on loopback with routes of our own, signals and
+//! an engine made by hand.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use actix_web::web::{self, ServiceConfig};
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+use super::engine::EngineControl;
+use super::signals::Stop;
+use super::*;
+use crate::config::{Inputs, load};
+
+struct Running {
+    address: SocketAddr,
+    signals: mpsc::Sender<Stop>,
+    fail: Option<oneshot::Sender<String>>,
+    draining: Arc<AtomicBool>,
+    engine_stopped: Arc<AtomicBool>,
+    code: tokio::task::JoinHandle<u8>,
+}
+
+async fn slow() -> &'static str {
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    "finished"
+}
+
+fn routes(config: &mut ServiceConfig) {
+    config.route("/slow", web::get().to(slow)).route("/fast", web::get().to(|| async { "fast" }));
+}
+
+fn start(drain_seconds: &str) -> Running {
+    let variable = |name: &str| match name {
+        "DRAIN_SECONDS" => Some(drain_seconds.into()),
+        "HTTP_WORKERS" => Some("1".into()),
+        _ => None,
+    };
+    let config = load(&Inputs { file: None, variable: &variable, flags: Vec::new() }).unwrap().config;
+    let listener = listen::start(listen::bind("127.0.0.1", 0).unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = server::start(&config, 1024, listener, routes, front::on_connect()).unwrap();
+    let draining = Arc::new(AtomicBool::new(false));
+    let engine_stopped = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&engine_stopped);
+    let (fail, failed) = oneshot::channel();
+    let control = EngineControl {
+        fatal: async move {
+            match failed.await {
+                Ok(reason) => reason,
+                Err(_) => std::future::pending().await,
+            }
+        }
+        .boxed_local(),
+        stop: Box::new(move |_| async move { stopped.store(true, Ordering::SeqCst) }.boxed_local()),
+    };
+    let (signals, receiver) = Signals::for_test();
+    let drain = Duration::from_secs(config.limits.drain_seconds);
+    let code = actix_rt::spawn(drain::until_stopped(server, control, receiver, Arc::clone(&draining), drain));
+    Running { address, signals, fail: Some(fail), draining, engine_stopped, code }
+}
+
+async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    let mut piece = [0; 1024];
+    while !text.ends_with(end) {
+        let count = stream.read(&mut piece).await.unwrap();
+        assert!(count > 0, "closed after {text:?}");
+        text.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+    }
+    text
+}
+
+#[actix_web::test]
+async fn a_request_in_flight_is_finished_and_the_status_is_0() {
+    for signal in [Stop::Terminate, Stop::Interrupt] {
+        let server = start("10");
+        let mut stream = ask(server.address, "/slow").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server.signals.send(signal).await.unwrap();
+        assert!(read_until(&mut stream, "finished").await.starts_with("HTTP/1.1 200"));
+        assert_eq!(server.code.await.unwrap(), exit::OK);
+        assert!(server.draining.load(Ordering::SeqCst) && server.engine_stopped.load(Ordering::SeqCst));
+        assert!(TcpStream::connect(server.address).await.is_err());
+    }
+}
+
+#[actix_web::test]
+async fn idle_connections_do_not_hold_up_the_end() {
+    let server = start("30");
+    let mut idle = ask(server.address, "/fast").await;
+    read_until(&mut idle, "fast").await;
+    let _silent = TcpStream::connect(server.address).await.unwrap();
+    let begun = Instant::now();
+    server.signals.send(Stop::Terminate).await.unwrap();
+    assert_eq!(server.code.await.unwrap(), exit::OK);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[actix_web::test]
+async fn the_drain_time_is_a_bound() {
+    let server = start("1");
+    let mut half = TcpStream::connect(server.address).await.unwrap();
+    half.write_all(b"GET /fast HTTP/1.1\r\nHost: x\r\nX: ").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    server.signals.send(Stop::Terminate).await.unwrap();
+    assert_eq!(server.code.await.unwrap(), exit::OK);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[actix_web::test]
+async fn an_engine_that_cannot_go_on_ends_the_process() {
+    let mut server = start("10");
+    server.fail.take().unwrap().send("metadata actor died".to_owned()).unwrap();
+    assert_eq!(server.code.await.unwrap(), exit::FATAL);
+    assert!(!server.engine_stopped.load(Ordering::SeqCst));
+}

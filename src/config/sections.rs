@@ -1,0 +1,264 @@
+//! The typed configuration.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Everything the server needs to know. Values are checked; see the table for what they mean.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// What is logged, and how.
+    pub logging: Logging,
+    /// Folder of everything that has no place of its own.
+    pub data_dir: PathBuf,
+    /// Where metadata lives.
+    pub kvstorage_type: MetadataType,
+    /// The metadata database.
+    pub sqlite: Sqlite,
+    /// Where locks live.
+    pub locks_type: LocksType,
+    /// The bucket and the address it is served at.
+    pub bucket: Bucket,
+    /// The Filetracker front end.
+    pub filetracker: Filetracker,
+    /// Bounds on what clients may use.
+    pub limits: Limits,
+    /// Sizes of pools and queues.
+    pub actors: Actors,
+    /// Caches.
+    pub cache: Cache,
+    /// Compression of plain uploads.
+    pub compression: Compression,
+}
+
+/// Section `logging`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Logging {
+    /// The lowest level that is logged.
+    pub level: Level,
+    /// One JSON object a line.
+    pub json: bool,
+}
+
+/// Levels of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Where metadata lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetadataType {
+    /// In a local file.
+    Sqlite,
+}
+
+/// Section `sqlite`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sqlite {
+    /// File of the database.
+    pub path: PathBuf,
+    /// Connections.
+    pub pool_size: usize,
+}
+
+/// Where locks live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocksType {
+    /// In this process.
+    Memory,
+}
+
+/// Section `bucket`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Bucket {
+    /// Name of the bucket.
+    pub name: String,
+    /// Host name or IP address to listen on.
+    pub address: String,
+    /// Port to listen on; 0 for any free one.
+    pub port: u16,
+    /// Where contents live; [`Config::storage`] has all of it.
+    #[serde(rename = "s3storage_type")]
+    pub storage_type: StorageType,
+    /// The S3 server.
+    pub s3: S3,
+    /// Bytes of an upload that stay in memory.
+    pub max_inmemory_size: u64,
+    /// Folder for temporary files of uploads.
+    pub temp_dir: PathBuf,
+}
+
+/// Where contents live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageType {
+    /// In an S3 bucket.
+    S3,
+    /// In a local folder.
+    Filesystem,
+}
+
+/// Section `bucket.s3`. Endpoint and keys are there whenever the storage type is S3.
+#[derive(Debug, Clone, Deserialize)]
+pub struct S3 {
+    endpoint: Option<String>,
+    access_key: Option<Secret>,
+    secret_key: Option<Secret>,
+    /// Region that requests are signed for.
+    pub region: String,
+    /// Bucket in the path instead of the host name.
+    pub force_path_style: bool,
+    /// Prefixes of object names.
+    pub key_sharding: KeySharding,
+}
+
+/// Section `bucket.s3.key_sharding`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct KeySharding {
+    /// Whether object names have prefixes.
+    pub enabled: bool,
+    /// How many, of two characters each.
+    pub depth: usize,
+}
+
+/// The content store, with all it needs.
+#[derive(Debug)]
+pub enum Storage<'a> {
+    /// A folder inside `data_dir`.
+    Filesystem,
+    /// A bucket.
+    S3 {
+        /// Scheme, host and port.
+        endpoint: &'a str,
+        /// Access key.
+        access_key: &'a Secret,
+        /// Secret key.
+        secret_key: &'a Secret,
+    },
+}
+
+/// Section `filetracker`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Filetracker {
+    /// `/a/b`, or empty for the root.
+    pub prefix: String,
+}
+
+/// Section `limits`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Limits {
+    /// Requests inside at once.
+    pub request_slots_max: usize,
+    /// Bytes of the largest file, uncompressed.
+    pub max_logical_size: u64,
+    /// Bytes of memory of all uploads together.
+    pub spool_memory_max: u64,
+    /// Longest silence in an upload.
+    pub body_idle_seconds: u64,
+    /// Slowest upload in bytes per second; 0 for no bound.
+    pub body_min_rate: u64,
+    /// How long a stopping server lets requests finish.
+    pub drain_seconds: u64,
+}
+
+/// Section `actors`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Actors {
+    /// Contents on their way to the store at once.
+    pub uploader_pool_size: usize,
+    /// Contents waiting for an uploader.
+    pub upload_backlog_max: usize,
+    /// Metadata operations waiting.
+    pub metadata_backlog_max: usize,
+    /// Threads that speak HTTP; 0 for one a core.
+    pub http_workers: usize,
+    /// Threads that hash and compress; 0 for one a core.
+    pub cpu_threads: usize,
+}
+
+/// Section `cache`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Cache {
+    /// Bytes of contents kept in memory; 0 for none.
+    pub content_bytes: u64,
+}
+
+/// Section `compression`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Compression {
+    /// gzip level of plain uploads.
+    pub level: u32,
+}
+
+/// A text that is never shown: neither by `Debug` nor, for want of one, by `Display`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one place that signs with it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Config {
+    pub(super) fn from_merged(merged: config::Config) -> Result<Self, config::ConfigError> {
+        let config: Self = merged.try_deserialize()?;
+        let s3 = &config.bucket.s3;
+        let complete = s3.endpoint.is_some() && s3.access_key.is_some() && s3.secret_key.is_some();
+        if config.bucket.storage_type == StorageType::S3 && !complete {
+            return Err(config::ConfigError::Message("s3 settings are incomplete".to_owned()));
+        }
+        Ok(config)
+    }
+
+    /// The content store.
+    pub fn storage(&self) -> Storage<'_> {
+        let s3 = &self.bucket.s3;
+        match (self.bucket.storage_type, &s3.endpoint, &s3.access_key, &s3.secret_key) {
+            // the loader refuses s3 with anything missing, so S3 never falls through
+            (StorageType::S3, Some(endpoint), Some(access_key), Some(secret_key)) => {
+                Storage::S3 { endpoint, access_key, secret_key }
+            }
+            _ => Storage::Filesystem,
+        }
+    }
+}
+
+impl Actors {
+    /// Threads that speak HTTP.
+    pub fn http_workers(&self) -> usize {
+        or_cores(self.http_workers)
+    }
+
+    /// Threads that hash and compress.
+    pub fn cpu_threads(&self) -> usize {
+        or_cores(self.cpu_threads)
+    }
+}
+
+/// `wanted`, or the number of cores for 0, within what actix accepts.
+fn or_cores(wanted: usize) -> usize {
+    const THREADS_MAX: usize = 512;
+    if wanted > 0 {
+        return wanted;
+    }
+    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
+}

@@ -1,0 +1,155 @@
+//! The table of all settings: the one place to add, rename or bound one.
+
+use super::setting::{Fallback, Kind, Setting};
+
+const TIB: u64 = 1 << 40;
+const PIB: u64 = 1 << 50;
+const COUNT_MAX: u64 = 1_000_000;
+
+/// The row every other row starts from.
+const BASE: Setting = Setting {
+    key: "",
+    env: "",
+    flag: None,
+    default: Fallback::Fixed(""),
+    kind: Kind::Text,
+    unit: "",
+    secret: false,
+    help: "",
+};
+
+const fn row(key: &'static str, env: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Setting {
+    Setting { key, env, default: Fallback::Fixed(default), kind, help, ..BASE }
+}
+
+const fn number(
+    key: &'static str,
+    env: &'static str,
+    default: &'static str,
+    (min, max): (u64, u64),
+    unit: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { unit, ..row(key, env, default, Kind::Integer { min, max }, help) }
+}
+
+const fn derived(rule: &'static str, example: &'static str, setting: Setting) -> Setting {
+    Setting { default: Fallback::Derived { rule, example }, ..setting }
+}
+
+const fn optional(example: &'static str, setting: Setting) -> Setting {
+    Setting { default: Fallback::Unset { example }, ..setting }
+}
+
+const fn secret(setting: Setting) -> Setting {
+    Setting { secret: true, ..setting }
+}
+
+const fn flag(flag: &'static str, setting: Setting) -> Setting {
+    Setting { flag: Some(flag), ..setting }
+}
+
+/// Every setting, in the order in which people meet them.
+#[rustfmt::skip] // one setting a paragraph: key, environment, default, allowed; then what it is for
+pub static SETTINGS: &[Setting] = &[
+    flag("--log-level", row("logging.level", "LOG_LEVEL", "info",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        "how much is logged; below trace, libraries only report warnings")),
+    row("logging.json", "LOG_JSON", "false", Kind::Bool, "log one JSON object a line"),
+
+    flag("--data-dir", row("data_dir", "DATA_DIR", "./data", Kind::Path,
+        "folder of everything that has no place of its own")),
+    row("kvstorage_type", "KVSTORAGE_TYPE", "sqlite", Kind::Only("sqlite"), "where metadata lives"),
+    row("locks_type", "LOCKS_TYPE", "memory", Kind::Only("memory"), "where locks live"),
+    derived("kv.db in data_dir", "./data/kv.db", row("sqlite.path", "SQLITE_PATH", "", Kind::Path,
+        "file of the metadata database")),
+    number("sqlite.pool_size", "SQLITE_MAX_CONNECTIONS", "10", (1, 1024), "",
+        "connections to the metadata database"),
+
+    row("bucket.name", "BUCKET_NAME", "default", Kind::Name, "name of the bucket that holds the contents"),
+    flag("--listen-address", row("bucket.address", "LISTEN_ADDRESS", "0.0.0.0", Kind::Host, "address to listen on")),
+    flag("--listen-port", number("bucket.port", "LISTEN_PORT", "8080", (0, 65535), "0 = any free port",
+        "port to listen on")),
+    derived("s3 if S3_ENDPOINT is set, else filesystem", "filesystem",
+        row("bucket.s3storage_type", "STORAGE_TYPE", "", Kind::Choice(&["s3", "filesystem"]),
+        "where contents live: an S3 bucket, or a folder in data_dir")),
+    number("bucket.max_inmemory_size", "MAX_INMEMORY_SIZE", "67108864", (0, TIB), "bytes",
+        "an upload larger than this goes on in a temporary file"),
+    derived("tmp in data_dir", "./data/tmp", row("bucket.temp_dir", "TEMP_DIR", "", Kind::Path,
+        "folder for temporary files of uploads")),
+
+    optional("http://localhost:3900", row("bucket.s3.endpoint", "S3_ENDPOINT", "", Kind::Url,
+        "address of the S3 server; required for s3")),
+    secret(optional("ACCESS-KEY", row("bucket.s3.access_key", "S3_ACCESS_KEY", "", Kind::Text,
+        "access key; required for s3, here or by access_key_file"))),
+    optional("/run/secrets/s3_access_key", row("bucket.s3.access_key_file", "S3_ACCESS_KEY_FILE", "", Kind::Path,
+        "file that holds the access key")),
+    secret(optional("SECRET-KEY", row("bucket.s3.secret_key", "S3_SECRET_KEY", "", Kind::Text,
+        "secret key; required for s3, here or by secret_key_file"))),
+    optional("/run/secrets/s3_secret_key", row("bucket.s3.secret_key_file", "S3_SECRET_KEY_FILE", "", Kind::Path,
+        "file that holds the secret key")),
+    row("bucket.s3.region", "S3_REGION", "us-east-1", Kind::Text, "region that requests are signed for"),
+    row("bucket.s3.force_path_style", "S3_FORCE_PATH_STYLE", "true", Kind::Bool,
+        "bucket in the path instead of the host name"),
+    row("bucket.s3.key_sharding.enabled", "S3_KEY_SHARDING_ENABLED", "true", Kind::Bool,
+        "spread objects over prefixes (ab/cd/...)"),
+    number("bucket.s3.key_sharding.depth", "S3_KEY_SHARDING_DEPTH", "2", (0, 8), "levels of two characters",
+        "how many prefixes stand before an object's name"),
+
+    row("filetracker.prefix", "FILETRACKER_PREFIX", "/ft", Kind::Prefix,
+        "path in front of the Filetracker endpoints"),
+
+    number("limits.request_slots_max", "REQUEST_SLOTS_MAX", "512", (1, COUNT_MAX), "",
+        "requests inside at once; more get 503"),
+    number("limits.max_logical_size", "MAX_LOGICAL_SIZE", "17179869184", (1, PIB), "bytes",
+        "largest file, uncompressed; larger gets 413"),
+    number("limits.spool_memory_max", "SPOOL_MEMORY_MAX", "1073741824", (0, PIB), "bytes",
+        "memory of all uploads together; past it they use temporary files"),
+    number("limits.body_idle_seconds", "BODY_IDLE_SECONDS", "30", (1, 3600), "seconds",
+        "longest silence in the middle of an upload"),
+    number("limits.body_min_rate", "BODY_MIN_RATE", "1024", (0, 1 << 30), "bytes per second, 0 = off",
+        "slowest allowed upload"),
+    number("limits.drain_seconds", "DRAIN_SECONDS", "30", (0, 3600), "seconds",
+        "how long a stopping server lets requests finish"),
+
+    number("actors.uploader_pool_size", "UPLOADER_POOL_SIZE", "16", (1, 1024), "",
+        "contents on their way to the store at once"),
+    number("actors.upload_backlog_max", "UPLOAD_BACKLOG_MAX", "256", (1, COUNT_MAX), "",
+        "contents waiting for an uploader; more get 503"),
+    number("actors.metadata_backlog_max", "METADATA_BACKLOG_MAX", "1024", (1, COUNT_MAX), "",
+        "metadata operations waiting; more get 503"),
+    number("actors.http_workers", "HTTP_WORKERS", "0", (0, 512), "0 = one a core", "threads that speak HTTP"),
+    number("actors.cpu_threads", "CPU_THREADS", "0", (0, 512), "0 = one a core", "threads that hash and compress"),
+
+    number("cache.content_bytes", "CONTENT_CACHE_BYTES", "33554432", (0, PIB), "bytes, 0 = off",
+        "memory for small contents that are read often"),
+    number("compression.level", "COMPRESSION_LEVEL", "6", (0, 9), "0 = none, 9 = smallest",
+        "how hard plain uploads are compressed"),
+];
+
+/// The setting of that key.
+pub fn setting(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn keys_and_variables_are_unique() {
+        let keys: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+        let variables: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.env).collect();
+        assert_eq!((keys.len(), variables.len()), (SETTINGS.len(), SETTINGS.len()));
+    }
+
+    #[test]
+    fn every_setting_is_explained() {
+        for setting in SETTINGS {
+            assert!(!setting.help.is_empty() && !setting.allowed().is_empty(), "{}", setting.key);
+            assert!(!setting.default_words().is_empty(), "{}", setting.key);
+        }
+    }
+}

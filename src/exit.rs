@@ -1,0 +1,24 @@
+//! Exit codes of the process.
+
+/// All went well: help, a report, or a server that was stopped and drained.
+pub const OK: u8 = 0;
+/// The server cannot start: port in use, folder not writable, store not reachable.
+pub const CANNOT_START: u8 = 1;
+/// The command line or the configuration is wrong; starting again will not help.
+pub const WRONG_USE: u8 = 2;
+/// A running server cannot go on; start it afresh.
+pub const FATAL: u8 = 70;
+/// A second SIGINT ended the process at once.
+pub const INTERRUPTED: u8 = 130;
+/// A second SIGTERM ended the process at once.
+pub const TERMINATED: u8 = 143;
+
+/// The codes for `--help`.
+pub const HELP: &str =
+    "    0    stopped by SIGTERM or SIGINT after requests in flight were finished; or help, version, report
+    1    cannot start: port in use, folder not writable, store not reachable
+    2    wrong command line or configuration
+    70   cannot go on: start it afresh
+    130  a second SIGINT ended it at once
+    143  a second SIGTERM ended it at once
+";
