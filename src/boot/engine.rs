@@ -101,7 +101,8 @@ fn open_folder(root: &Path, config: &Config) -> Result<Arc<dyn BlobStore>, Start
 /// A bucket that does not answer yet is no reason not to start: clients are told 503 until it does.
 async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartError> {
     let place = format!("endpoint={} bucket={}", settings.endpoint, settings.bucket);
-    let failed = |error: &dyn std::fmt::Display| StartError::new(format!("cannot use the bucket {place} error=\"{error}\""));
+    let failed =
+        |error: &dyn std::fmt::Display| StartError::new(format!("cannot use the bucket {place} error=\"{error}\""));
     let pool = BlockingPool::start("spool-read", READ_THREADS, READ_THREADS * 4).map_err(|error| failed(&error))?;
     let store = S3Store::new(settings, pool).map_err(|error| failed(&error))?;
     if let Err(error) = store.probe().await {

@@ -42,6 +42,7 @@ fn tree_over_s3() {
     let server = TestServer::builder().s3(&s3.access).start();
     run_script("tree.py", &[&server.url()]);
     assert_eq!(server.list("").len(), 1000);
+    assert_eq!(s3.objects().len(), 600);
 }
 
 #[test]

@@ -83,7 +83,7 @@ assert read(cached, "/api/cached", force_refresh=True)[0] == b"cached"
 assert read(cached, "/api/cached", add_to_cache=False)[0] == b"cached"
 fresh = Client(cache_dir=os.path.join(work, "cache2"), remote_url=url)
 assert read(fresh, versioned)[0] == b"cached"
-assert [entry[0] for entry in fresh.list_local_files()] == ["/api/cached"]
+assert [entry.name for entry in fresh.list_local_files()] == [versioned]
 only_remote = cached.put_file("/api/only-remote", local(b"r"), to_local_store=False)
 assert read(remote_only, only_remote)[0] == b"r"
 

@@ -29,7 +29,7 @@ pub fn run_shell(url: &str, arguments: &[&str]) -> String {
 
 fn output_of(mut command: Command, home: &Path) -> String {
     command.env("HOME", home).env("FILETRACKER_DIR", home.join("cache")).env_remove("FILETRACKER_URL");
-    command.env("NO_PROXY", "*");
+    command.env("NO_PROXY", "*").env("TMPDIR", home);
     let Output { status, stdout, stderr } = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "{command:?}: {status}\n{stdout}\n{stderr}");

@@ -102,13 +102,18 @@ impl S3InProcess {
         }
     }
 
-    /// The stored objects.
+    /// The stored objects, without the descriptions that s3s-fs keeps in hidden files.
     pub fn objects(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.root.path().join(&self.access.bucket)];
         while let Some(folder) = folders.pop() {
             for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-                if path.is_dir() { folders.push(path) } else { found.push(path) }
+                let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false if hidden => {}
+                    false => found.push(path),
+                }
             }
         }
         found

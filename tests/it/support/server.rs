@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -233,12 +232,6 @@ impl TestServer {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        assert_eq!(self.wait().signal(), Some(9));
     }
 
     /// SIGTERM; asserts a clean end.
