@@ -11,6 +11,8 @@ pub mod model;
 pub mod runtime;
 mod spool;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod upload;
 
 pub use download::Download;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use s3dedup_actors::model::KeyLayout;
-use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore};
+use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store, S3Timeouts};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::store::meta::{MetaStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::{Engine, EngineSettings, SpoolLimits};
@@ -17,6 +17,10 @@ use crate::config::{Config, KeySharding, Storage};
 
 /// Pieces of files that are read at the same time.
 const READ_THREADS: usize = 8;
+/// Larger objects go to S3 in parts of this size; each part in flight is in memory.
+const PART_BYTES: u64 = 8 << 20;
+/// Parts of one object that are sent to S3 at once.
+const PARTS_IN_FLIGHT: usize = 1;
 
 /// An engine that runs.
 pub struct Started {
@@ -81,8 +85,8 @@ async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartError
                 secret_key: secret_key.reveal().to_owned(),
                 region: config.bucket.s3.region.clone(),
                 force_path_style: config.bucket.s3.force_path_style,
-                part_size: S3Settings::PART_SIZE,
-                parts_in_flight: S3Settings::PARTS_IN_FLIGHT,
+                part_size: PART_BYTES,
+                parts_in_flight: PARTS_IN_FLIGHT,
                 timeouts: S3Timeouts::default(),
             };
             open_bucket(settings).await

@@ -29,5 +29,5 @@ pub fn routes(
 
 /// Sets up every accepted connection.
 pub fn on_connect() -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
-    http::on_connect(HttpSettings::default().tcp_user_timeout)
+    http::connection::on_connect(HttpSettings::default().tcp_user_timeout)
 }

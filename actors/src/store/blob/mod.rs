@@ -9,9 +9,15 @@ use futures_util::stream::BoxStream;
 use crate::model::{BlobInfo, BlobKey, Result};
 
 mod folder;
+#[cfg(any(test, feature = "testkit"))]
+mod memory;
+mod s3;
 mod spooled;
 
 pub use folder::{FolderSettings, FolderStore};
+#[cfg(any(test, feature = "testkit"))]
+pub use memory::MemoryStore;
+pub use s3::{S3Settings, S3Store, S3Timeouts};
 pub use spooled::{Spooled, SpooledBytes};
 
 /// An open object.

@@ -1,0 +1,312 @@
+//! What the S3 store makes of a server that fails: scripted answers over real TCP, and real servers
+//! that are asked for what they must refuse.
+#![allow(missing_docs, reason = "a test")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use s3dedup_actors::model::{BlobKey, Kind, Result};
+use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store, S3Timeouts, Spooled};
+use s3dedup_actors::store::blocking::BlockingPool;
+use s3dedup_actors::testkit::{Place, key_of, noise, spooled};
+use support::fault_server::{FaultServer, Reply, answer, error};
+use support::s3_server::{self, S3Server};
+
+const EMPTY_LIST: &str = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+
+fn store(settings: S3Settings) -> S3Store {
+    let pool = BlockingPool::start("blocking", 2, 64).expect("threads");
+    S3Store::new(S3Settings { part_size: 5 << 20, ..settings }, pool).expect("settings")
+}
+
+fn on(server: &FaultServer) -> S3Store {
+    let mut settings = S3Settings::new(&server.endpoint, "bucket", "GKaccess", "5ec4e7", "garage");
+    settings.timeouts = quick();
+    store(settings)
+}
+
+/// Short enough for a test, long enough for a busy machine.
+fn quick() -> S3Timeouts {
+    S3Timeouts { request: Duration::from_secs(2), idle: Duration::from_secs(2), ..S3Timeouts::default() }
+}
+
+fn small() -> (Spooled, BlobKey) {
+    let body = spooled(&noise(1, 1000), Place::Memory);
+    let key = key_of(&body.info());
+    (body, key)
+}
+
+fn large() -> (Spooled, BlobKey) {
+    let body = spooled(&noise(2, 12 << 20), Place::File);
+    let key = key_of(&body.info());
+    (body, key)
+}
+
+/// Every call of the store; what they have in common must hold for each.
+async fn every_call(store: &S3Store) -> Vec<(&'static str, Result<()>)> {
+    let ((body, key), (parts, parts_key)) = (small(), large());
+    vec![
+        ("put", store.put(&key, &body.bytes, &body.info()).await),
+        ("put in parts", store.put(&parts_key, &parts.bytes, &parts.info()).await),
+        ("open", store.open(&key, None).await.map(drop)),
+        ("open a range", store.open(&key, Some(0..1)).await.map(drop)),
+        ("stat", store.stat(&key).await.map(drop)),
+        ("delete", store.delete(&[key]).await),
+        ("list", store.list(None, 10).await.map(drop)),
+        ("probe", store.probe().await),
+    ]
+}
+
+#[tokio::test]
+async fn no_error_answer_is_a_success_or_an_absence() {
+    for (status, code, kind) in [
+        (400, "InvalidRequest", Kind::Unavailable),
+        (403, "AccessDenied", Kind::Unavailable),
+        (403, "SignatureDoesNotMatch", Kind::Unavailable),
+        (404, "NoSuchBucket", Kind::Unavailable),
+        (404, "", Kind::Unavailable),
+        (301, "PermanentRedirect", Kind::Unavailable),
+        (500, "InternalError", Kind::Unavailable),
+        (503, "SlowDown", Kind::Unavailable),
+        (507, "InsufficientStorage", Kind::NoSpace),
+    ] {
+        let server = FaultServer::start(move |_, _| error(status, code));
+        let mut settings = S3Settings::new(&server.endpoint, "bucket", "GKaccess", "5ec4e7", "garage");
+        settings.timeouts = S3Timeouts { tries: 1, ..quick() };
+        let store = store(settings);
+        for (call, outcome) in every_call(&store).await {
+            let error = outcome.expect_err(&format!("{call} succeeded with {status} {code}"));
+            assert_eq!(error.kind(), kind, "{call} with {status} {code}: {error}");
+            let printed = format!("{error} {error:?} {}", error.context());
+            assert!(!printed.contains("GKaccess") && !printed.contains("5ec4e7"), "{printed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_some_web_server_is_not_s3() {
+    let server = FaultServer::start(|_, _| answer(200, "<html><body>welcome</body></html>"));
+    let store = on(&server);
+    let (body, key) = large();
+    assert!(store.put(&key, &body.bytes, &body.info()).await.is_err());
+    assert!(store.list(None, 10).await.is_err());
+    assert!(store.probe().await.is_err());
+    assert!(store.delete(&[key]).await.is_err());
+    assert_eq!(store.stat(&key).await.unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_missing_key_is_absent_only_when_s3_names_it() {
+    let server = FaultServer::start(|_, line| match line.split_whitespace().next() {
+        Some("GET") if line.contains("list-type") => answer(200, EMPTY_LIST),
+        _ => error(404, "NoSuchKey"),
+    });
+    let store = on(&server);
+    let (body, key) = small();
+    assert!(store.open(&key, None).await.unwrap().is_none());
+    assert!(store.stat(&key).await.unwrap().is_none());
+    assert!(store.put(&key, &body.bytes, &body.info()).await.is_err());
+    assert!(store.list(None, 1).await.is_ok());
+}
+
+#[tokio::test]
+async fn trouble_that_passes_is_not_seen() {
+    for trouble in [error(500, "InternalError"), error(503, "SlowDown"), error(429, "SlowDown"), Reply::Close] {
+        let server = FaultServer::start(move |n, line| match n {
+            0 | 1 => trouble.clone(),
+            _ if line.starts_with("GET") => answer(200, "contents"),
+            _ => answer(200, ""),
+        });
+        let store = on(&server);
+        let (body, key) = small();
+        store.put(&key, &body.bytes, &body.info()).await.unwrap();
+        assert_eq!(server.requests().len(), 3);
+        assert_eq!(store.open(&key, None).await.unwrap().unwrap().size, 8);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_repeated() {
+    let server = FaultServer::start(|_, _| error(403, "AccessDenied"));
+    let store = on(&server);
+    assert!(store.probe().await.is_err());
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_or_silent_is_told_within_the_limit() {
+    let silent = FaultServer::start(|_, _| Reply::Hang);
+    let down = format!("http://127.0.0.1:{}", unused_port());
+    for endpoint in [silent.endpoint.clone(), down] {
+        let store = store(S3Settings::new(&endpoint, "bucket", "a", "s", "garage"));
+        let (body, key) = small();
+        let put = async { store.put(&key, &body.bytes, &body.info()).await.unwrap_err() };
+        let open = async { store.open(&key, None).await.map(drop).unwrap_err() };
+        let stat = async { store.stat(&key).await.unwrap_err() };
+        let probe = async { store.probe().await.unwrap_err() };
+        let started = Instant::now();
+        let (put, open, stat, probe) = tokio::join!(put, open, stat, probe);
+        assert!(started.elapsed() < Duration::from_millis(4800), "{:?}", started.elapsed());
+        for error in [put, open, stat, probe] {
+            assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        }
+    }
+}
+
+fn unused_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_download_that_ends_early_or_stalls_is_an_error_in_the_stream() {
+    for reply in [Reply::Short(100_000, 60_000), Reply::Stall(100_000, 60_000), Reply::Short(100_000, 0)] {
+        let server = FaultServer::start(move |_, _| reply.clone());
+        let store = on(&server);
+        let reader = store.open(&small().1, None).await.unwrap().unwrap();
+        assert_eq!(reader.size, 100_000);
+        let pieces: Vec<_> = reader.stream.collect().await;
+        let (last, good) = pieces.split_last().unwrap();
+        assert!(good.iter().all(Result::is_ok));
+        assert!(good.iter().flatten().map(|piece| piece.len()).sum::<usize>() <= 60_000);
+        assert_eq!(last.as_ref().unwrap_err().kind(), Kind::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_or_shortens_a_range_is_found_out() {
+    let ignores = FaultServer::start(|_, _| answer(200, "0123456789"));
+    assert!(on(&ignores).open(&small().1, Some(2..4)).await.is_err());
+    let shortens = FaultServer::start(|_, _| Reply::Answer(206, "Content-Range: bytes 2-2/3\r\n", "2".into()));
+    assert_eq!(on(&shortens).open(&small().1, Some(2..4)).await.map(drop).unwrap_err().kind(), Kind::Corrupt);
+    let shifts = FaultServer::start(|_, _| Reply::Answer(206, "Content-Range: bytes 0-1/3\r\n", "01".into()));
+    assert!(on(&shifts).open(&small().1, Some(2..4)).await.is_err());
+}
+
+const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>id+1/2=</UploadId></InitiateMultipartUploadResult>";
+
+/// A server that takes every part and ends an upload as `end` says.
+fn assembling(end: impl Fn(usize) -> Reply + Send + Sync + 'static) -> FaultServer {
+    FaultServer::start(move |n, line| {
+        if line.starts_with("POST") && line.contains("?uploads") {
+            answer(200, BEGUN)
+        } else if line.starts_with("PUT") {
+            Reply::Answer(200, "ETag: \"part\"\r\n", String::new())
+        } else if line.starts_with("POST") {
+            end(n)
+        } else if line.contains("list-type") {
+            answer(200, EMPTY_LIST)
+        } else if line.starts_with("DELETE") {
+            answer(204, "")
+        } else {
+            error(404, "NoSuchKey")
+        }
+    })
+}
+
+async fn aborts(server: &FaultServer) -> usize {
+    let count = || server.requests().iter().filter(|line| line.starts_with("DELETE")).count();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while count() == 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    count()
+}
+
+#[tokio::test]
+async fn an_upload_whose_end_is_an_error_inside_a_200_fails_and_is_aborted() {
+    for end in [
+        Reply::Answer(200, "", "<Error><Code>InvalidPart</Code><Message>m</Message></Error>".into()),
+        Reply::Answer(200, "", "<Error><Code>InternalError</Code><Message>m</Message></Error>".into()),
+        answer(200, ""),
+        error(400, "InvalidPart"),
+        error(500, "InternalError"),
+        Reply::Close,
+    ] {
+        let told = format!("{end:?}");
+        let server = assembling(move |_| end.clone());
+        let (body, key) = large();
+        let outcome = on(&server).put(&key, &body.bytes, &body.info()).await;
+        assert_eq!(outcome.expect_err(&told).kind(), Kind::Unavailable, "{told}");
+        assert_eq!(aborts(&server).await, 1, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_ends_well_but_is_not_there_fails() {
+    let done = "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>";
+    let server = assembling(move |_| answer(200, done));
+    let (body, key) = large();
+    assert!(on(&server).put(&key, &body.bytes, &body.info()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_dropped_or_failed_upload_is_aborted() {
+    let refuses = FaultServer::start(|_, line| {
+        if line.contains("?uploads") {
+            answer(200, BEGUN)
+        } else if line.contains("partNumber=2") {
+            error(403, "AccessDenied")
+        } else {
+            Reply::Answer(200, "ETag: \"part\"\r\n", String::new())
+        }
+    });
+    let (body, key) = large();
+    assert!(on(&refuses).put(&key, &body.bytes, &body.info()).await.is_err());
+    assert_eq!(aborts(&refuses).await, 1);
+
+    let hangs = assembling(|_| Reply::Hang);
+    let store = on(&hangs);
+    let info = body.info();
+    let put = store.put(&key, &body.bytes, &info);
+    assert!(tokio::time::timeout(Duration::from_millis(1200), put).await.is_err());
+    assert_eq!(aborts(&hangs).await, 1);
+}
+
+#[tokio::test]
+async fn an_end_that_was_lost_but_happened_is_found_by_looking() {
+    let (body, key) = large();
+    let info = body.info();
+    let described: &'static str = format!(
+        "x-amz-meta-sha256: {}\r\nx-amz-meta-logical-size: {}\r\nx-amz-meta-encoding: gzip\r\nx-amz-meta-blake3: {}\r\n",
+        info.digest, info.logical_size, info.stored_hash
+    )
+    .leak();
+    let size = info.stored_size as usize;
+    let ends = std::sync::atomic::AtomicUsize::new(0);
+    let server = FaultServer::start(move |_, line| {
+        if line.contains("?uploads") {
+            answer(200, BEGUN)
+        } else if line.starts_with("PUT") {
+            Reply::Answer(200, "ETag: \"part\"\r\n", String::new())
+        } else if line.starts_with("HEAD") {
+            Reply::Answer(200, described, "x".repeat(size))
+        } else {
+            match ends.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 => Reply::Close,
+                _ => error(404, "NoSuchUpload"),
+            }
+        }
+    });
+    on(&server).put(&key, &body.bytes, &info).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_real_server_refuses_wrong_keys_and_missing_buckets_with_a_reason() {
+    let server = S3Server::start();
+    let settings = |bucket: &str, secret: &str| {
+        S3Settings::new(&server.endpoint, bucket, s3_server::ACCESS_KEY, secret, "us-east-1")
+    };
+    let wrong = store(settings(s3_server::BUCKET, "wrong"));
+    for (call, outcome) in every_call(&wrong).await {
+        let error = outcome.expect_err(call);
+        assert_eq!(error.kind(), Kind::Unavailable, "{call}");
+        assert!(error.context().contains("S3_SECRET_KEY"), "{call}: {error}");
+    }
+    let missing = store(settings("missing", s3_server::SECRET_KEY));
+    for (call, outcome) in every_call(&missing).await {
+        assert_eq!(outcome.expect_err(call).kind(), Kind::Unavailable, "{call}");
+    }
+}
