@@ -4,36 +4,29 @@ use std::os::unix::process::ExitStatusExt;
 
 use rustix::process::Signal;
 
-use crate::support::{Connection, TestServer, date, eventually, gunzip};
-
-const BODY: &[u8] = b"a slow but honest body";
+use crate::support::{SlowUploads, TestServer, eventually, gunzip};
 
 /// A server with an upload half-way in.
-fn with_upload_in_flight() -> (TestServer, Connection) {
-    let server = TestServer::builder().env("REQUEST_SLOTS_MAX", 1).start();
-    let target = format!("/files/x?last_modified={}", date(0));
-    let mut connection = server.connect();
-    connection.write(&server.request("PUT", &target).body(BODY).head());
-    connection.write(&BODY[..5]);
-    eventually("the upload is in", || (server.request("GET", "/list").send().status == 503).then_some(()));
-    (server, connection)
+fn with_upload_in_flight() -> (TestServer, SlowUploads) {
+    let server = TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).start();
+    let upload = SlowUploads::begin(&server, 1);
+    (server, upload)
 }
 
 fn signal_finishes_what_is_in_flight(signal: Signal) {
-    let (mut server, mut connection) = with_upload_in_flight();
+    let (mut server, mut upload) = with_upload_in_flight();
     server.signal(signal);
     eventually("no new connections are served", || server.request("GET", "/version").try_send().err());
     assert!(!server.has_ended());
-    connection.write(&BODY[5..]);
-    let answer = connection.response(false).unwrap();
+    let answer = upload.finish().remove(0);
     answer.assert_status(200);
     assert_eq!(answer.header("connection"), Some("close"));
     let status = server.wait();
     assert!(status.success(), "{status}: {}", server.log());
 
     server.start_again();
-    let stored = server.request("GET", "/files/x").send();
-    assert_eq!(gunzip(&stored.assert_status(200).body), BODY);
+    let stored = server.request("GET", "/files/slow0").send();
+    assert_eq!(gunzip(&stored.assert_status(200).body), upload.content());
 }
 
 #[test]
@@ -49,14 +42,14 @@ fn sigint_finishes_what_is_in_flight() {
 #[test]
 fn a_second_signal_ends_at_once() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
-        let (mut server, mut connection) = with_upload_in_flight();
+        let (mut server, mut upload) = with_upload_in_flight();
         server.signal(first);
         eventually("no new connections are served", || server.request("GET", "/version").try_send().err());
         server.signal(second);
         let status = server.wait();
         assert!(!status.success(), "an upload was cut: {status}");
         assert_ne!(status.signal(), Some(9));
-        assert!(connection.response(false).is_err());
+        upload.assert_cut();
         server.start_again();
         assert!(server.list("").is_empty());
     }

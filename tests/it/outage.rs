@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::s3::S3InProcess;
-use crate::support::{Noise, Request, Response, TestServer, date, eventually, gunzip, upload};
+use crate::support::{Noise, Request, Response, SlowUploads, TestServer, date, eventually, gunzip, upload};
 
 /// The contract: refusals come within this time.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(5);
@@ -21,19 +21,9 @@ fn assert_refused_for_now(request: &Request) -> Response {
 
 #[test]
 fn full_slots_refuse_at_once_and_serve_again() {
-    let server = TestServer::builder().env("REQUEST_SLOTS_MAX", 2).start();
+    let server = TestServer::builder().env("REQUEST_SLOTS_MAX", 2).env("MAX_INMEMORY_SIZE", 4096).start();
     upload(&server, "there", 0, b"content").send().assert_status(200);
-    let body = b"slow body";
-    let slow: Vec<_> = (0..2)
-        .map(|number| {
-            let target = format!("/files/slow{number}?last_modified={}", date(0));
-            let mut connection = server.connect();
-            connection.write(&server.request("PUT", &target).body(body).head());
-            connection.write(&body[..1]);
-            connection
-        })
-        .collect();
-    eventually("both slots are taken", || (server.request("GET", "/list").send().status == 503).then_some(()));
+    let mut slow = SlowUploads::begin(&server, 2);
 
     assert_refused_for_now(&server.request("GET", "/files/there"));
     assert_refused_for_now(&server.request("GET", "/list"));
@@ -43,9 +33,8 @@ fn full_slots_refuse_at_once_and_serve_again() {
     assert_eq!(server.request("HEAD", "/files/there").send().status, 503);
     server.request("GET", "/version").send().assert_status(200);
 
-    for mut connection in slow {
-        connection.write(&body[1..]);
-        connection.response(false).unwrap().assert_status(200);
+    for answer in slow.finish() {
+        answer.assert_status(200);
     }
     server.request("GET", "/files/there").send().assert_status(200);
     assert_eq!(server.list(""), ["slow0", "slow1", "there"]);
@@ -54,12 +43,14 @@ fn full_slots_refuse_at_once_and_serve_again() {
 #[test]
 fn a_slot_is_kept_until_a_download_is_read() {
     let server = TestServer::builder().env("REQUEST_SLOTS_MAX", 1).start();
-    upload(&server, "large", 0, &Noise::bytes(1, 64 << 20)).send().assert_status(200);
+    let content = Noise::bytes(1, 32 << 20);
+    upload(&server, "large", 0, &content).send().assert_status(200);
     let mut reader = server.connect();
-    reader.write(&server.request("GET", "/files/large").head());
-    eventually("the slot is taken", || (server.request("GET", "/list").send().status == 503).then_some(()));
+    reader.write(&server.request("GET", "/files/large").header("Connection", "close").head());
+    assert_eq!(reader.line(), "HTTP/1.1 200 OK");
     assert_refused_for_now(&server.request("GET", "/files/large"));
-    reader.response(false).unwrap().assert_status(200);
+    assert_refused_for_now(&server.request("GET", "/list"));
+    assert!(reader.rest().len() > content.len());
     eventually("the slot is free", || (server.request("GET", "/list").send().status == 200).then_some(()));
 }
 
@@ -117,6 +108,22 @@ fn an_absent_store_refuses_in_time_and_recovers() {
     });
     assert!(gunzip(&answer.body) == content);
     assert_eq!(server.list(""), ["again", "there", "x"]);
+}
+
+#[test]
+fn a_store_that_accepts_and_never_answers_is_refused_in_time() {
+    let mut s3 = S3InProcess::start();
+    let server = TestServer::builder().s3(&s3.access).start();
+    upload(&server, "there", 0, &Noise::bytes(1, 8 << 20)).send().assert_status(200);
+    let silent = s3.fall_silent();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_refused_for_now(&upload(&server, "x", 0, b"new content")));
+        scope.spawn(|| assert_refused_for_now(&upload(&server, "x", 0, &Noise::bytes(2, 1 << 20))));
+        scope.spawn(|| assert_refused_for_now(&server.request("GET", "/files/there")));
+    });
+    drop(silent);
+    s3.start_again();
+    eventually("writes work again", || (upload(&server, "x", 0, b"new content").send().status == 200).then_some(()));
 }
 
 #[test]

@@ -138,6 +138,13 @@ impl Connection {
         line.trim_end().to_owned()
     }
 
+    /// Reads until the server closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.reader.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
     /// Reads a whole answer; `to_head` when it answers a HEAD.
     pub fn response(&mut self, to_head: bool) -> io::Result<Response> {
         let mut lines = Vec::new();

@@ -5,10 +5,12 @@ pub mod http;
 pub mod python;
 pub mod s3;
 pub mod server;
+pub mod slow;
 
 pub use content::{Noise, date, gunzip, gzip, sha256, upload};
 pub use http::{Connection, Request, Response};
 pub use server::TestServer;
+pub use slow::SlowUploads;
 
 use std::time::{Duration, Instant};
 

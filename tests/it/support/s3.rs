@@ -102,6 +102,13 @@ impl S3InProcess {
         }
     }
 
+    /// Stops; the port takes connections as before, but nobody is there to answer them, until the
+    /// returned listener is dropped.
+    pub fn fall_silent(&mut self) -> std::net::TcpListener {
+        self.stop();
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).unwrap()
+    }
+
     /// The stored objects, without the descriptions that s3s-fs keeps in hidden files.
     pub fn objects(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();

@@ -248,7 +248,7 @@ impl TestServer {
     }
 
     /// Files in the temporary directory, and deleted ones there that are still open.
-    fn temporary_files(&self) -> Vec<PathBuf> {
+    pub fn temporary_files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut seen_in = self.temp_dir();
         if let Some(child) = &self.child {
