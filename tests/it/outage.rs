@@ -118,7 +118,7 @@ fn a_store_that_accepts_and_never_answers_is_refused_in_time() {
     let silent = s3.fall_silent();
     std::thread::scope(|scope| {
         scope.spawn(|| assert_refused_for_now(&upload(&server, "x", 0, b"new content")));
-        scope.spawn(|| assert_refused_for_now(&upload(&server, "x", 0, &Noise::bytes(2, 1 << 20))));
+        scope.spawn(|| assert_refused_for_now(&upload(&server, "x", 0, &Noise::bytes(2, 20_000))));
         scope.spawn(|| assert_refused_for_now(&server.request("GET", "/files/there")));
     });
     drop(silent);
