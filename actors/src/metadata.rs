@@ -1,28 +1,85 @@
-//! The only owner of metadata: every transaction goes through this actor.
+//! The only owner of metadata: every transaction goes through these actors.
 //!
-//! It decides nothing and keeps nothing: the store behind it does the concurrency, so a message
-//! costs one hop and a slow transaction delays nobody else.
+//! They decide nothing and keep nothing: the store behind them does the concurrency. Look-ups, the
+//! step of every request, are answered on the actor's own thread where the store can do that, so
+//! that one costs two changes of threads and not four; a look-up that has to wait for a disk holds
+//! up only its own actor, and the router prefers those that have nothing to do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix::{Actor, Context, Handler, Message, ResponseFuture, Supervised};
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Context, Handler, MailboxError, Message, Response, ResponseFuture, Supervised};
 
 use crate::model::{Entry, EntryKey, Result, Stamp};
 use crate::runtime::guard::Vital;
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, ListPage, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
+    CommitPut, DeleteOutcome, ListPage, LocalReader, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
 };
 
-/// The actor.
+/// Requests that one actor takes before another one is woken: each is a matter of microseconds.
+const QUEUE_PER_ACTOR: usize = 4;
+
+/// One of the actors; all are alike.
 pub struct MetadataActor {
     vital: Vital,
     store: Arc<dyn MetaStore>,
+    reader: Option<Box<dyn LocalReader>>,
 }
 
 impl MetadataActor {
     /// In front of `store`.
     pub fn new(vital: Vital, store: Arc<dyn MetaStore>) -> Self {
-        Self { vital, store }
+        let reader = store.local_reader().unwrap_or_else(|error| {
+            log::warn!("no reader for this thread, look-ups take a detour error=\"{error}\"");
+            None
+        });
+        Self { vital, store, reader }
+    }
+}
+
+/// The way to the actors.
+pub struct MetadataRouter {
+    actors: Vec<(Addr<MetadataActor>, AtomicUsize)>,
+}
+
+/// Counts a request as inside its actor for as long as it lives.
+struct Inside<'a>(&'a AtomicUsize);
+
+impl<'a> Inside<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl MetadataRouter {
+    /// In front of at least one actor.
+    pub fn new(actors: Vec<Addr<MetadataActor>>) -> Self {
+        Self { actors: actors.into_iter().map(|actor| (actor, AtomicUsize::new(0))).collect() }
+    }
+
+    /// Asks the first actor that is not busy, or the least busy one.
+    pub async fn ask<M>(&self, message: M) -> Result<M::Result, MailboxError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        MetadataActor: Handler<M>,
+        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, M>,
+    {
+        let load = |actor: &&(Addr<MetadataActor>, AtomicUsize)| actor.1.load(Ordering::Relaxed);
+        let free = self.actors.iter().find(|actor| load(actor) < QUEUE_PER_ACTOR);
+        let Some((actor, count)) = free.or_else(|| self.actors.iter().min_by_key(load)) else {
+            return Err(MailboxError::Closed);
+        };
+        let _inside = Inside::enter(count);
+        actor.send(message).await
     }
 }
 
@@ -32,7 +89,8 @@ impl Actor for MetadataActor {
 
 impl Supervised for MetadataActor {
     fn restarting(&mut self, context: &mut Self::Context) {
-        self.vital.restarted(context);
+        *self = Self::new(self.vital.clone(), Arc::clone(&self.store));
+        self.vital.clone().restarted(context);
     }
 }
 
@@ -82,8 +140,23 @@ macro_rules! forward {
     )*};
 }
 
+impl Handler<Lookup> for MetadataActor {
+    type Result = Response<Result<Option<Entry>>>;
+
+    fn handle(&mut self, request: Lookup, context: &mut Self::Context) -> Self::Result {
+        let vital = self.vital.clone();
+        if self.reader.is_none() {
+            let store = Arc::clone(&self.store);
+            return Response::fut(vital.guard_work(async move { store.lookup(request.0).await }));
+        }
+        let looked_up = vital.guard_state(self, context, |actor, _| {
+            actor.reader.as_ref().map_or(Ok(None), |reader| reader.lookup(&request.0))
+        });
+        Response::reply(looked_up.and_then(|entry| entry))
+    }
+}
+
 forward! {
-    Lookup => Option<Entry>, |store, request| store.lookup(request.0);
     PlanPut => PutPlan, |store, request| store.plan_put(request);
     CommitPut => PutCommit, |store, request| store.commit_put(request);
     CommitDelete => DeleteOutcome, |store, request| store.delete(request.key, request.stamp);

@@ -69,7 +69,8 @@ pub async fn start_engine(config: &Config) -> Result<Started, StartError> {
 fn open_metadata(config: &Config) -> Result<Arc<dyn MetaStore>, StartError> {
     let path = &config.sqlite.path;
     let backlog = config.actors.metadata_backlog_max;
-    let settings = SqliteSettings { path: path.clone(), connections: config.sqlite.pool_size, backlog };
+    let connections = config.sqlite.pool_size - metadata_actors(config);
+    let settings = SqliteSettings { path: path.clone(), connections, backlog };
     let failed = |error| StartError::new(format!("cannot open the database path={} error=\"{error}\"", path.display()));
     Ok(Arc::new(SqliteStore::open(&settings).map_err(failed)?))
 }
@@ -87,6 +88,8 @@ async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartError
                 force_path_style: config.bucket.s3.force_path_style,
                 part_size: PART_BYTES,
                 parts_in_flight: PARTS_IN_FLIGHT,
+                // TLS already protects bodies on their way.
+                sign_payloads: !endpoint.starts_with("https://"),
                 timeouts: S3Timeouts::default(),
             };
             open_bucket(settings).await
@@ -115,6 +118,11 @@ async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartEr
     Ok(Arc::new(store))
 }
 
+/// Half of the connections answer look-ups, each on its actor's thread.
+fn metadata_actors(config: &Config) -> usize {
+    config.sqlite.pool_size / 2
+}
+
 fn engine_settings(config: &Config) -> EngineSettings {
     let KeySharding { enabled, depth } = config.bucket.s3.key_sharding;
     let depth = if enabled { u8::try_from(depth).unwrap_or(KeyLayout::DEPTH_MAX) } else { 0 };
@@ -130,6 +138,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
         spool_memory_bytes_max: config.limits.spool_memory_max,
         cache_bytes: config.cache.content_bytes,
         request_slots_max: config.limits.request_slots_max,
+        metadata_actors: metadata_actors(config),
         uploaders: config.actors.uploader_pool_size,
         upload_backlog_max: config.actors.upload_backlog_max,
         compute_threads: config.actors.cpu_threads(),

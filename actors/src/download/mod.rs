@@ -5,7 +5,8 @@ mod decode;
 mod verify;
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 
 pub(crate) use self::cache::ContentCache;
 use crate::model::{Entry, Recipe, Result};
@@ -22,13 +23,28 @@ const INLINE_BYTES_MAX: usize = 64 * 1024;
 pub struct Download {
     /// What the name points at.
     pub entry: Entry,
-    body: BoxStream<'static, Result<Bytes>>,
+    body: Body,
     pool: BlockingPool,
+}
+
+/// Verified bytes, or bytes that are verified as they pass.
+pub(crate) enum Body {
+    Whole(Bytes),
+    Stream(BoxStream<'static, Result<Bytes>>),
+}
+
+impl Body {
+    fn stream(self) -> BoxStream<'static, Result<Bytes>> {
+        match self {
+            Self::Whole(bytes) => stream::iter([Ok(bytes)]).boxed(),
+            Self::Stream(stream) => stream,
+        }
+    }
 }
 
 impl Download {
     /// `body` yields the stored bytes, verified.
-    pub(crate) fn new(entry: Entry, body: BoxStream<'static, Result<Bytes>>, pool: BlockingPool) -> Self {
+    pub(crate) fn new(entry: Entry, body: Body, pool: BlockingPool) -> Self {
         Self { entry, body, pool }
     }
 
@@ -42,11 +58,19 @@ impl Download {
     /// The bytes as stored (gzip). The last piece comes only when all are proven right; otherwise
     /// the stream ends with an error before it.
     pub fn stored(self) -> BoxStream<'static, Result<Bytes>> {
-        self.body
+        self.body.stream()
+    }
+
+    /// All the bytes as stored, when they are in memory and proven right already.
+    pub fn stored_whole(&self) -> Option<Bytes> {
+        match &self.body {
+            Body::Whole(bytes) => Some(bytes.clone()),
+            Body::Stream(_) => None,
+        }
     }
 
     /// The logical bytes (`entry.logical_size` of them), with the same promise.
     pub fn decoded(self) -> BoxStream<'static, Result<Bytes>> {
-        decode::decoded(self.body, self.entry.logical_size, self.pool)
+        decode::decoded(self.body.stream(), self.entry.logical_size, self.pool)
     }
 }

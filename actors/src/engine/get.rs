@@ -4,7 +4,7 @@ use futures_util::stream;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{Engine, gone};
-use crate::download::{Download, Expected, verified};
+use crate::download::{Body, Download, Expected, verified};
 use crate::model::{Entry, EntryKey, Error, Kind, Recipe, Result, StoredBlob};
 use crate::store::blob::BlobReader;
 use crate::upload::OpenBlob;
@@ -34,7 +34,7 @@ impl Engine {
     async fn download(&self, entry: &Entry) -> Result<Option<Download>> {
         let Recipe::Whole(blob) = &entry.recipe;
         let body = match self.inner.cache.get(&blob.key) {
-            Some(bytes) => stream::iter([Ok(bytes)]).boxed(),
+            Some(bytes) => Body::Whole(bytes),
             None => {
                 let opened = self.inner.uploads.send(OpenBlob { key: blob.key }).await.map_err(gone)??;
                 let Some(reader) = opened else { return Ok(None) };
@@ -44,11 +44,7 @@ impl Engine {
         Ok(Some(Download::new(entry.clone(), body, self.inner.compute.clone())))
     }
 
-    async fn checked(
-        &self,
-        blob: &StoredBlob,
-        reader: BlobReader,
-    ) -> Result<stream::BoxStream<'static, Result<bytes::Bytes>>> {
+    async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {
         let key = blob.key;
         let body = verified(reader.stream, Expected::from(blob), self.inner.compute.clone());
         let mut body = body.inspect_err(move |error| {
@@ -57,18 +53,18 @@ impl Engine {
             }
         });
         if !self.inner.cache.wants(blob.stored_size) {
-            return Ok(body.boxed());
+            return Ok(Body::Stream(body.boxed()));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(blob.stored_size).unwrap_or_default());
         while let Some(piece) = body.next().await {
             match piece {
                 Ok(piece) => bytes.extend_from_slice(&piece),
                 // The client is to see the cut where the damage is found, as with larger contents.
-                Err(error) => return Ok(stream::iter([Err(error)]).boxed()),
+                Err(error) => return Ok(Body::Stream(stream::iter([Err(error)]).boxed())),
             }
         }
         let bytes = bytes::Bytes::from(bytes);
         self.inner.cache.insert(key, bytes.clone());
-        Ok(stream::iter([Ok(bytes)]).boxed())
+        Ok(Body::Whole(bytes))
     }
 }

@@ -21,7 +21,7 @@ pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
 use crate::download::ContentCache;
 use crate::lock::{LockDirectory, LockStats};
-use crate::metadata::{GetTotals, Lookup, MetadataActor};
+use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
 use crate::runtime::admission::{Admission, Permit};
 use crate::runtime::budget::MemoryBudget;
@@ -43,7 +43,7 @@ pub struct Engine {
 struct Inner {
     admission: Admission,
     locks: Addr<LockDirectory>,
-    metadata: Addr<MetadataActor>,
+    metadata: MetadataRouter,
     uploads: Addr<UploaderPool>,
     compute: BlockingPool,
     cache: ContentCache,
@@ -110,7 +110,7 @@ impl Engine {
         <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, M>,
     {
         let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
-        let answer = tokio::time::timeout(METADATA_WAIT_MAX, self.inner.metadata.send(message));
+        let answer = tokio::time::timeout(METADATA_WAIT_MAX, self.inner.metadata.ask(message));
         answer.await.map_err(late)?.map_err(gone)?
     }
 }

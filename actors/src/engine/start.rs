@@ -8,7 +8,7 @@ use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
 use super::{Engine, Inner};
 use crate::download::ContentCache;
 use crate::lock::{LockDirectory, LockStats};
-use crate::metadata::MetadataActor;
+use crate::metadata::{MetadataActor, MetadataRouter};
 use crate::model::{Error, KeyLayout, Kind, Result};
 use crate::runtime::admission::Admission;
 use crate::runtime::breaker::Breaker;
@@ -36,6 +36,8 @@ pub struct EngineSettings {
     pub cache_bytes: u64,
     /// Requests inside at once.
     pub request_slots_max: usize,
+    /// Metadata actors; each has a thread, and with SQLite a connection.
+    pub metadata_actors: usize,
     /// Uploads done at once.
     pub uploaders: usize,
     /// Uploads that may wait.
@@ -73,7 +75,11 @@ impl Engine {
         let lock_stats = LockStats::default();
         let stats = lock_stats.clone();
         let locks = tree.child("locks", move |vital| LockDirectory::new(vital, stats));
-        let metadata = tree.child("metadata", move |vital| MetadataActor::new(vital, metadata));
+        let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
+            let store = Arc::clone(&metadata);
+            tree.child("metadata", move |vital| MetadataActor::new(vital, store))
+        });
+        let metadata = MetadataRouter::new(metadata.collect());
         let upload_stats = UploadStats::default();
         let stats = upload_stats.clone();
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);

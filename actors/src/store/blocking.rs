@@ -1,13 +1,16 @@
 //! Worker threads for what blocks or computes: a bounded queue, panics contained, joined on close.
+//!
+//! The queue is a plain mutex and condition variable: idle threads sleep at once. A channel that
+//! spins before it sleeps takes the processor from the very threads that would give it work.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Sender, bounded};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::model::{Error, Kind, Result};
@@ -23,9 +26,44 @@ pub struct WorkerPool<S>(Arc<Shared<S>>);
 
 struct Shared<S> {
     name: &'static str,
-    jobs: Option<Sender<Job<S>>>,
+    queue: Arc<Queue<S>>,
     room: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Jobs in the order they came; the semaphore in front of it bounds their number.
+struct Queue<S> {
+    state: Mutex<QueueState<S>>,
+    changed: Condvar,
+}
+
+struct QueueState<S> {
+    jobs: VecDeque<Job<S>>,
+    is_closed: bool,
+}
+
+impl<S> Queue<S> {
+    fn lock(&self) -> MutexGuard<'_, QueueState<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: Job<S>) -> Result<()> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(closed());
+        }
+        state.jobs.push_back(job);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The next job; waits for one. `None` when the queue is closed and empty.
+    fn pop(&self) -> Option<Job<S>> {
+        let waits = |state: &mut QueueState<S>| state.jobs.is_empty() && !state.is_closed;
+        let mut state = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        state.jobs.pop_front()
+    }
 }
 
 impl BlockingPool {
@@ -38,15 +76,21 @@ impl BlockingPool {
 impl<S: Send + 'static> WorkerPool<S> {
     /// Starts one thread per state behind a common queue of `backlog` jobs.
     pub fn with_states(name: &'static str, states: Vec<S>, backlog: usize) -> std::io::Result<Self> {
-        let (jobs, inbox) = bounded::<Job<S>>(backlog);
+        let state = Mutex::new(QueueState { jobs: VecDeque::new(), is_closed: false });
+        let queue = Arc::new(Queue { state, changed: Condvar::new() });
         let mut threads = Vec::with_capacity(states.len());
         for (number, mut state) in states.into_iter().enumerate() {
-            let inbox = inbox.clone();
+            let queue = Arc::clone(&queue);
             let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
-            threads.push(thread.spawn(move || inbox.iter().for_each(|job| job(&mut state)))?);
+            let work = move || {
+                while let Some(job) = queue.pop() {
+                    job(&mut state);
+                }
+            };
+            threads.push(thread.spawn(work)?);
         }
         let room = Arc::new(Semaphore::new(backlog));
-        Ok(Self(Arc::new(Shared { name, jobs: Some(jobs), room, threads: Mutex::new(threads) })))
+        Ok(Self(Arc::new(Shared { name, queue, room, threads: Mutex::new(threads) })))
     }
 
     /// Runs `work` on one of the threads and waits for its result; waits for room in the queue
@@ -98,9 +142,7 @@ impl<S: Send + 'static> WorkerPool<S> {
             // The caller may be gone: nobody is left to tell.
             let _ = reply.send(outcome);
         });
-        // A place is given back just after its job has left the queue, so there is always room.
-        let jobs = self.0.jobs.as_ref().ok_or_else(closed)?;
-        jobs.try_send(job).map_err(|_| closed())?;
+        self.0.queue.push(job)?;
         Ok(Running(answer))
     }
 }
@@ -134,7 +176,8 @@ impl<S> fmt::Debug for WorkerPool<S> {
 
 impl<S> Drop for Shared<S> {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.queue.lock().is_closed = true;
+        self.queue.changed.notify_all();
         // A pool thread that drops the last handle must not wait for itself.
         let current = std::thread::current().id();
         let threads = self.threads.get_mut().map(std::mem::take).unwrap_or_default();

@@ -16,6 +16,10 @@ pub async fn get(front: &Front, request: &HttpRequest, key: &EntryKey) -> Result
     let download = front.engine.open(key).await?.ok_or_else(no_such_file)?;
     let gzip = wants_gzip(request);
     let mut response = head_of(&download.entry, gzip);
+    if gzip && let Some(bytes) = download.stored_whole() {
+        // Head and body leave in one piece.
+        return Ok(response.body(bytes));
+    }
     let (size, bytes) = if gzip {
         (download.stored_size(), download.stored())
     } else {

@@ -153,6 +153,12 @@ pub trait MetaStore: Send + Sync + 'static {
     /// What a name points at.
     async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>>;
 
+    /// A reader of its own for the calling thread, when the store is so near that answering there
+    /// costs less than switching threads. A thread that uses it must not have other duties.
+    fn local_reader(&self) -> Result<Option<Box<dyn LocalReader>>> {
+        Ok(None)
+    }
+
     /// Lets a name hold a known content at once, or prepares the upload of an unknown one.
     async fn plan_put(&self, plan: PlanPut) -> Result<PutPlan>;
 
@@ -187,4 +193,10 @@ pub trait MetaStore: Send + Sync + 'static {
 
     /// Cheap proof that the store answers.
     async fn probe(&self) -> Result<()>;
+}
+
+/// Looks names up on the calling thread; blocks while it does.
+pub trait LocalReader {
+    /// What a name points at.
+    fn lookup(&self, key: &EntryKey) -> Result<Option<Entry>>;
 }

@@ -2,6 +2,7 @@
 //! so that an upload's memory depends neither on the object nor on the part size.
 
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -16,6 +17,10 @@ use crate::store::blocking::BlockingPool;
 
 /// How much is read from a file at once; two reads are under way per request.
 const PIECE_BYTES: u64 = 256 << 10;
+/// How much is hashed by one job.
+const HASH_BYTES: u64 = 1 << 20;
+/// How much of a file is hashed at once: it stays in the processor's cache.
+const READ_BYTES: usize = 32 << 10;
 /// Hashing this much is cheaper than a trip to another thread.
 const INLINE_BYTES_MAX: u64 = 64 << 10;
 
@@ -57,20 +62,17 @@ impl Slice {
         if self.len() == 0 {
             return Ok(EMPTY_SHA256.to_owned());
         }
-        let slice = self.clone();
-        let hash = move |_: &mut ()| slice.hash().map_err(unreadable);
-        if self.len() <= INLINE_BYTES_MAX && self.bytes.memory().is_some() { hash(&mut ()) } else { pool.run(hash).await? }
-    }
-
-    fn hash(&self) -> std::io::Result<String> {
+        if let Some(pieces) = self.in_memory() {
+            let hash = move || Ok(hex::encode(pieces.iter().fold(Sha256::new(), Sha256::chain_update).finalize()));
+            return if self.len() <= INLINE_BYTES_MAX { hash() } else { pool.run(move |_| hash()).await? };
+        }
+        // In steps, so that the reads of other uploads need not wait for a whole part.
         let mut hasher = Sha256::new();
-        match self.in_memory() {
-            Some(pieces) => pieces.iter().for_each(|piece| hasher.update(piece)),
-            None => {
-                for range in self.pieces() {
-                    hasher.update(self.bytes.read_range(range)?);
-                }
-            }
+        let mut at = self.range.start;
+        while at < self.range.end {
+            let (bytes, step) = (self.bytes.clone(), at..self.range.end.min(at + HASH_BYTES));
+            at = step.end;
+            hasher = pool.run(move |_| hash_step(hasher, &bytes, step)).await?.map_err(unreadable)?;
         }
         Ok(hex::encode(hasher.finalize()))
     }
@@ -115,6 +117,21 @@ impl Slice {
         };
         (body, mishap)
     }
+}
+
+fn hash_step(mut hasher: Sha256, bytes: &SpooledBytes, step: Range<u64>) -> std::io::Result<Sha256> {
+    let (mut at, mut buffer) = (step.start, [0; READ_BYTES]);
+    while at < step.end {
+        let Some(file) = bytes.file() else {
+            hasher.update(bytes.read_range(at..step.end)?);
+            break;
+        };
+        let wanted = usize::try_from(step.end - at).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        file.read_exact_at(&mut buffer[..wanted], at)?;
+        hasher.update(&buffer[..wanted]);
+        at += wanted as u64;
+    }
+    Ok(hasher)
 }
 
 fn unreadable(error: std::io::Error) -> Error {

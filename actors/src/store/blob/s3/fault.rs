@@ -51,9 +51,8 @@ impl Refusal {
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
             message = message.replace(secret, "***");
         }
-        let printable = |text: &str| -> String {
-            text.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
-        };
+        let printable =
+            |text: &str| -> String { text.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect() };
         Self { status, code: printable(&code), message: printable(&message) }
     }
 

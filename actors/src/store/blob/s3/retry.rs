@@ -33,11 +33,7 @@ impl Patience {
     /// For an upload of `size` bytes: a slow line gets time for one attempt and for a second one.
     pub fn upload(timeouts: &S3Timeouts, size: u64) -> Self {
         let transfer = Duration::from_secs_f64(size as f64 / timeouts.upload_rate_min as f64);
-        Self {
-            attempt: timeouts.request + transfer,
-            total: timeouts.request + 2 * transfer,
-            tries: timeouts.tries,
-        }
+        Self { attempt: timeouts.request + transfer, total: timeouts.request + 2 * transfer, tries: timeouts.tries }
     }
 
     /// For a request that makes the server work.

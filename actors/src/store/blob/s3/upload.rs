@@ -21,6 +21,8 @@ use crate::store::blob::SpooledBytes;
 
 /// The most parts S3 takes for one object.
 const PARTS_MAX: u64 = 10_000;
+/// What S3 names the hash of a body that is not part of the signature.
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 const CONTENT_TYPE: &str = "application/octet-stream";
 
 #[derive(Deserialize)]
@@ -40,7 +42,8 @@ struct Upload {
 impl S3Store {
     /// Stores an object in one request.
     pub(super) async fn put_whole(&self, path: &str, bytes: &SpooledBytes, info: &BlobInfo) -> Result<()> {
-        let command = Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart: None };
+        let command =
+            Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart: None };
         let slice = Slice::new(bytes, 0..bytes.len());
         let sent = self.send_slice(path, command, describe::to_headers(info)?, &slice).await;
         sent.map(drop).map_err(|fault| fault.into_error(&format!("put {path}")))
@@ -52,7 +55,11 @@ impl S3Store {
         let told = |fault: Fault| fault.into_error(&format!("put {key} in parts"));
         let settings = self.wire().settings();
         let ranges = part_ranges(bytes.len(), settings.part_size)?;
-        let mut upload = self.begin(&path, info).await.map_err(told)?;
+        // A task of its own: were it dropped before the answer, nobody would know what to abort.
+        let (store, begun, described) = (self.clone(), path.clone(), *info);
+        let begun = tokio::spawn(async move { store.begin(&begun, &described).await }).await;
+        let lost = |error| Fault::Local(Error::new(Kind::Internal, "internal error").with_source(error));
+        let mut upload = begun.map_err(lost).flatten().map_err(told)?;
         let parts: Vec<Part> = stream::iter((1..).zip(ranges))
             .map(|(number, range)| self.send_part(&upload, number, Slice::new(bytes, range)))
             .buffered(settings.parts_in_flight)
@@ -103,7 +110,10 @@ impl S3Store {
         slice: &Slice,
     ) -> Result<Response, Fault> {
         let (wire, pool) = (self.wire(), self.pool());
-        let sha256 = slice.sha256(pool).await.map_err(Fault::Local)?;
+        let sha256 = match wire.settings().sign_payloads {
+            true => slice.sha256(pool).await.map_err(Fault::Local)?,
+            false => UNSIGNED.to_owned(),
+        };
         let attempt = || async {
             let (body, mishap) = slice.body(pool);
             let sent = wire.send_body(path, command.clone(), headers.clone(), body, slice.len(), &sha256).await;
@@ -165,7 +175,9 @@ impl Drop for Upload {
             if let Err(fault) = Patience::small(&wire.settings().timeouts).run(attempt).await
                 && fault.refusal().is_none_or(|refusal| refusal.status != 404)
             {
-                log::warn!("an upload in parts could not be aborted and takes room until it is key={path} cause={fault}");
+                log::warn!(
+                    "an upload in parts could not be aborted and takes room until it is key={path} cause={fault}"
+                );
             }
         };
         // The caller waits for its answer, or is gone: neither is held up. Without a runtime the

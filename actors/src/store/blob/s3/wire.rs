@@ -151,12 +151,7 @@ impl Wire {
         Ok(headers)
     }
 
-    async fn exchange(
-        &self,
-        request: &ReqwestRequest<'_>,
-        headers: HeaderMap,
-        body: Body,
-    ) -> Result<Response, Fault> {
+    async fn exchange(&self, request: &ReqwestRequest<'_>, headers: HeaderMap, body: Body) -> Result<Response, Fault> {
         let verb = request.command.http_verb().to_string();
         let method = Method::from_bytes(verb.as_bytes()).map_err(|error| unsigned(S3Error::Http(error.into())))?;
         let url = request.url().map_err(unsigned)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::sql_error;
 use crate::model::{Error, Kind, Result};
@@ -23,6 +24,8 @@ pub(super) fn connect(path: &Path, cache_kib: u32) -> Result<Connection> {
     let connection = Connection::open(path).map_err(open)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(open)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Without it SQLite plans every statement anew whenever a bound value changes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(open)?;
     // FULL: a commit is on the disk when it returns. Readers and the writer do not block each other.
     let settings = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{cache_kib};"

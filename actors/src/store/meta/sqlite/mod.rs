@@ -1,11 +1,14 @@
 //! Metadata in one SQLite file: one writing thread with group commit, several reading ones (WAL).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use quick_cache::sync::Cache;
 use rusqlite::Connection;
 
-use super::{CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals};
+use super::{
+    CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
+};
 use crate::model::{BlobKey, Digest, Entry, EntryKey, Error, Kind, Recipe, Result, Stamp};
 use crate::store::blocking::WorkerPool;
 
@@ -19,13 +22,16 @@ mod writer;
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
 /// Page cache of each reading connection, in KiB.
 const READER_CACHE_KIB: u32 = 2 * 1024;
+/// How many contents are remembered as known, at about 100 bytes each.
+const RECENT_MAX: usize = 16 * 1024;
 
 /// Where the database is and how much of it is used at once.
 #[derive(Clone, Debug)]
 pub struct SqliteSettings {
     /// The database file; its folder must exist.
     pub path: PathBuf,
-    /// Number of connections: one writes, the others read; at least two are opened.
+    /// Connections of the store itself: one writes, the others read; at least two are opened.
+    /// Each [`LocalReader`] opens one more.
     pub connections: usize,
     /// How many reads, and how many writes, may wait.
     pub backlog: usize,
@@ -33,8 +39,12 @@ pub struct SqliteSettings {
 
 /// The store. The threads end when it is dropped.
 pub struct SqliteStore {
+    path: PathBuf,
     writer: writer::Writer,
     readers: WorkerPool<Connection>,
+    /// Contents that were known not long ago: a put of one of them goes to the writer at once. Only
+    /// a hint: the writer looks again.
+    recent: Cache<Digest, ()>,
 }
 
 impl SqliteStore {
@@ -44,15 +54,11 @@ impl SqliteStore {
         let connection = migrate::connect(&settings.path, WRITER_CACHE_KIB)?;
         migrate::migrate(&connection)?;
         let readers = settings.connections.saturating_sub(1).max(1);
-        let readers = (0..readers).map(|_| {
-            let reader = migrate::connect(&settings.path, READER_CACHE_KIB)?;
-            reader.pragma_update(None, "query_only", true).map_err(|error| sql_error("open the database", error))?;
-            Ok(reader)
-        });
+        let readers = (0..readers).map(|_| open_reader(&settings.path));
         let readers = readers.collect::<Result<Vec<_>>>()?;
         let readers = WorkerPool::with_states("sqlite-reader", readers, settings.backlog).map_err(threads)?;
         let writer = writer::Writer::start(connection, settings.backlog).map_err(threads)?;
-        Ok(Self { writer, readers })
+        Ok(Self { path: settings.path.clone(), writer, readers, recent: Cache::new(RECENT_MAX) })
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T>
@@ -78,11 +84,22 @@ impl MetaStore for SqliteStore {
         if plan.intent.is_none() {
             // Most unknown contents are found out by a read, without a turn of the writer.
             let asked = plan.clone();
-            if let Some(plan) = self.read(move |connection| put::foresee(connection, &asked)).await? {
+            if self.recent.get(&plan.digest).is_none()
+                && let Some(plan) = self.read(move |connection| put::foresee(connection, &asked)).await?
+            {
                 return Ok(plan);
             }
         }
-        self.writer.run(move |connection| put::plan(connection, &plan)).await
+        let digest = plan.digest;
+        let answer = self.writer.run(move |connection| put::plan(connection, &plan)).await?;
+        if answer == PutPlan::Committed {
+            self.recent.insert(digest, ());
+        }
+        Ok(answer)
+    }
+
+    fn local_reader(&self) -> Result<Option<Box<dyn LocalReader>>> {
+        Ok(Some(Box::new(Reader(open_reader(&self.path)?))))
     }
 
     async fn commit_put(&self, commit: CommitPut) -> Result<PutCommit> {
@@ -116,6 +133,21 @@ impl MetaStore for SqliteStore {
     async fn probe(&self) -> Result<()> {
         self.totals().await.map(drop)
     }
+}
+
+/// A connection that stays on one thread.
+struct Reader(Connection);
+
+impl LocalReader for Reader {
+    fn lookup(&self, key: &EntryKey) -> Result<Option<Entry>> {
+        read::lookup(&self.0, key)
+    }
+}
+
+fn open_reader(path: &Path) -> Result<Connection> {
+    let reader = migrate::connect(path, READER_CACHE_KIB)?;
+    reader.pragma_update(None, "query_only", true).map_err(|error| sql_error("open the database", error))?;
+    Ok(reader)
 }
 
 /// Wraps an error of SQLite by what a caller can do about it.
