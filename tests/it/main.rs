@@ -11,5 +11,6 @@ mod drain;
 mod durability;
 mod filetracker;
 mod integrity;
+mod model;
 mod outage;
 mod support;
