@@ -27,30 +27,30 @@ fn api_over_garage() {
     run_script("api.py", &[&server.url()]);
 }
 
-/// A tree of 1,000 files of which 40 % are duplicates, stored by four processes at once.
+/// Trees of which 40 % are duplicates, stored by four processes at once.
+fn tree(server: &TestServer, files: usize) {
+    run_script("tree.py", &[&server.url(), &files.to_string()]);
+    assert_eq!(server.list("").len(), files);
+}
+
 #[test]
 fn tree_over_a_folder() {
     let server = TestServer::start();
-    run_script("tree.py", &[&server.url()]);
-    assert_eq!(server.list("").len(), 1000);
+    tree(&server, 1000);
     assert_eq!(server.objects().len(), 600);
 }
 
 #[test]
 fn tree_over_s3() {
     let s3 = S3InProcess::start();
-    let server = TestServer::builder().s3(&s3.access).start();
-    run_script("tree.py", &[&server.url()]);
-    assert_eq!(server.list("").len(), 1000);
-    assert_eq!(s3.objects().len(), 600);
+    tree(&TestServer::builder().s3(&s3.access).start(), 300);
+    assert_eq!(s3.objects().len(), 180);
 }
 
 #[test]
 fn tree_over_garage() {
     let garage = Garage::start();
-    let server = TestServer::builder().s3(&garage.access).start();
-    run_script("tree.py", &[&server.url()]);
-    assert_eq!(server.list("").len(), 1000);
+    tree(&TestServer::builder().s3(&garage.access).start(), 1000);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""Stores a tree of 1,000 files, 40 % of them duplicates, on the server at argv[1]; reads it back."""
+"""Stores a tree of argv[2] files, 40 % of them duplicates, on the server at argv[1]; reads it back."""
 
 import multiprocessing
 import os
@@ -8,13 +8,13 @@ import tempfile
 
 from filetracker.client import Client
 
-FILES = 1000
-DISTINCT = 600
+FILES = int(sys.argv[2])
+DISTINCT = FILES * 6 // 10
 PROCESSES = 4
 
 
 def content(number):
-    """Number 0 to 599 give all distinct contents, the others repeat them."""
+    """The first six tenths of the numbers give all distinct contents, the others repeat them."""
     distinct = number if number < DISTINCT else (number * 7) % DISTINCT
     size = random.Random(distinct).choice([0, 10, 1000, 5000, 20000, 60000])
     # The number itself keeps the contents apart, the empty ones included.
@@ -40,7 +40,8 @@ def store_and_read(job):
             client.get_file(versioned[number], path)
             with open(path, "rb") as stored:
                 assert stored.read() == content(number), name(number)
-            assert client.file_size(versioned[number]) == len(content(number))
+            if number % 10 == 0:
+                assert client.file_size(versioned[number]) == len(content(number))
     return len(versioned)
 
 

@@ -138,6 +138,15 @@ impl Connection {
         line.trim_end().to_owned()
     }
 
+    /// Whether an answer has begun; waits a moment for it.
+    pub fn has_answer(&mut self) -> bool {
+        let stream = self.reader.get_ref();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let answered = stream.peek(&mut [0]).is_ok();
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).unwrap();
+        answered
+    }
+
     /// Reads until the server closes.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
