@@ -38,6 +38,8 @@ pub struct DrainLimits {
 impl DrainLimits {
     /// For refused requests.
     pub const REFUSED: Self = Self { bytes_max: 64 << 20, time_max: Duration::from_secs(10) };
+    /// For bodies that were given up: their clients had their time.
+    pub const GIVEN_UP: Self = Self { bytes_max: 0, time_max: Duration::ZERO };
     /// For uploads that are fine but change nothing: their clients did nothing wrong, so they get
     /// the time of a real upload.
     pub const STALE: Self = Self { bytes_max: 4 << 30, time_max: Duration::from_secs(600) };

@@ -135,7 +135,7 @@ fn split_joined_words(words: &mut Vec<&str>) {
 
 fn month_number(word: &str) -> Option<i64> {
     let is = |name: &&str| name.eq_ignore_ascii_case(word);
-    let index = MONTHS.iter().position(|name| is(name)).or_else(|| MONTHS_LONG.iter().position(|name| is(name)))?;
+    let index = MONTHS.iter().position(is).or_else(|| MONTHS_LONG.iter().position(is))?;
     i64::try_from(index + 1).ok()
 }
 

@@ -89,7 +89,8 @@ async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Fro
         Err(failure) => {
             failure.log(&what(&request));
             close |= failure.closes();
-            let drain = body.drain(DrainLimits::REFUSED);
+            let limits = if failure.closes() { DrainLimits::GIVEN_UP } else { DrainLimits::REFUSED };
+            let drain = body.drain(limits);
             failure.into_response(|text| TextWhileDraining::new(text, drain))
         }
     };

@@ -1,0 +1,16 @@
+//! The whole server, from outside: the real binary, real clients, real S3 servers.
+//!
+//! Every test starts its own server on its own port with its own data, so all run in parallel;
+//! a server that is stopped cleanly must leave its temporary directory empty and exit with 0.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that panics fails its test, as it should")]
+
+mod client;
+mod dedup;
+mod drain;
+mod durability;
+mod filetracker;
+mod integrity;
+mod model;
+mod outage;
+mod support;

@@ -1,0 +1,143 @@
+//! Troubles around the server: full slots, a locked database, an absent store, a full disk.
+
+use std::time::{Duration, Instant};
+
+use crate::support::s3::S3InProcess;
+use crate::support::{Noise, Request, Response, SlowUploads, TestServer, date, eventually, gunzip, upload};
+
+/// The contract: refusals come within this time.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(5);
+
+#[track_caller]
+fn assert_refused_for_now(request: &Request) -> Response {
+    let started = Instant::now();
+    let answer = request.send();
+    assert!(started.elapsed() < REFUSAL_TIME_MAX, "took {:?}", started.elapsed());
+    answer.assert_refused(503);
+    let seconds: u64 = answer.header("retry-after").expect("Retry-After").parse().unwrap();
+    assert!((1..=5).contains(&seconds));
+    answer
+}
+
+#[test]
+fn full_slots_refuse_at_once_and_serve_again() {
+    let server = TestServer::builder().env("REQUEST_SLOTS_MAX", 2).env("MAX_INMEMORY_SIZE", 4096).start();
+    upload(&server, "there", 0, b"content").send().assert_status(200);
+    let mut slow = SlowUploads::begin(&server, 2);
+
+    assert_refused_for_now(&server.request("GET", "/files/there"));
+    assert_refused_for_now(&server.request("GET", "/list"));
+    assert_refused_for_now(&server.request("DELETE", &format!("/files/there?last_modified={}", date(0))));
+    assert_refused_for_now(&upload(&server, "x", 0, b"content"));
+    assert_refused_for_now(&upload(&server, "x", 0, &Noise::bytes(1, 8 << 20)));
+    assert_eq!(server.request("HEAD", "/files/there").send().status, 503);
+    server.request("GET", "/version").send().assert_status(200);
+
+    for answer in slow.finish() {
+        answer.assert_status(200);
+    }
+    server.request("GET", "/files/there").send().assert_status(200);
+    assert_eq!(server.list(""), ["slow0", "slow1", "there"]);
+}
+
+#[test]
+fn a_slot_is_kept_until_a_download_is_read() {
+    let server = TestServer::builder().env("REQUEST_SLOTS_MAX", 1).start();
+    let content = Noise::bytes(1, 32 << 20);
+    upload(&server, "large", 0, &content).send().assert_status(200);
+    let mut reader = server.connect();
+    reader.write(&server.request("GET", "/files/large").header("Connection", "close").head());
+    assert_eq!(reader.line(), "HTTP/1.1 200 OK");
+    assert_refused_for_now(&server.request("GET", "/files/large"));
+    assert_refused_for_now(&server.request("GET", "/list"));
+    assert!(reader.rest().len() > content.len());
+    eventually("the slot is free", || (server.request("GET", "/list").send().status == 200).then_some(()));
+}
+
+#[test]
+fn a_client_that_hangs_up_gives_its_slot_back() {
+    let server = TestServer::builder().env("REQUEST_SLOTS_MAX", 1).start();
+    upload(&server, "large", 0, &Noise::bytes(1, 32 << 20)).send().assert_status(200);
+    for round in 0..5 {
+        let mut connection = server.connect();
+        match round % 2 {
+            0 => connection.write(&server.request("GET", "/files/large").head()),
+            _ => {
+                connection.write(&upload(&server, "x", 0, b"never sent").head());
+                connection.write(b"x");
+            }
+        }
+        drop(connection);
+        eventually("the slot is free", || (server.request("GET", "/list").send().status == 200).then_some(()));
+    }
+}
+
+#[test]
+fn a_locked_database_refuses_writes_in_time_and_recovers() {
+    let server = TestServer::start();
+    upload(&server, "there", 0, b"content").send().assert_status(200);
+    let lock = rusqlite::Connection::open(server.data_dir().join("kv.db")).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert_refused_for_now(&upload(&server, "x", 0, b"new content"));
+    assert_refused_for_now(&upload(&server, "x", 0, b"content"));
+    assert_refused_for_now(&server.request("DELETE", &format!("/files/there?last_modified={}", date(0))));
+    lock.execute_batch("ROLLBACK").unwrap();
+    eventually("writes work again", || (upload(&server, "x", 0, b"content").send().status == 200).then_some(()));
+    assert_eq!(server.list(""), ["there", "x"]);
+}
+
+#[test]
+fn an_absent_store_refuses_in_time_and_recovers() {
+    let mut s3 = S3InProcess::start();
+    let server = TestServer::builder().s3(&s3.access).start();
+    // Too large to be cached.
+    let content = Noise::bytes(1, 8 << 20);
+    upload(&server, "there", 0, &content).send().assert_status(200);
+    s3.stop();
+    for _ in 0..3 {
+        assert_refused_for_now(&upload(&server, "x", 0, b"new content"));
+        assert_refused_for_now(&server.request("GET", "/files/there"));
+    }
+    // What needs no content works on: the names, and a further name of a known content.
+    assert_eq!(server.list(""), ["there"]);
+    upload(&server, "again", 0, &content).send().assert_status(200);
+    s3.start_again();
+    eventually("writes work again", || (upload(&server, "x", 0, b"new content").send().status == 200).then_some(()));
+    let answer = eventually("reads work again", || {
+        Some(server.request("GET", "/files/there").send()).filter(|a| a.status == 200)
+    });
+    assert!(gunzip(&answer.body) == content);
+    assert_eq!(server.list(""), ["again", "there", "x"]);
+}
+
+#[test]
+fn a_store_that_accepts_and_never_answers_is_refused_in_time() {
+    let mut s3 = S3InProcess::start();
+    let server = TestServer::builder().s3(&s3.access).start();
+    upload(&server, "there", 0, &Noise::bytes(1, 8 << 20)).send().assert_status(200);
+    let silent = s3.fall_silent();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_refused_for_now(&upload(&server, "x", 0, b"new content")));
+        scope.spawn(|| assert_refused_for_now(&upload(&server, "x", 0, &Noise::bytes(2, 20_000))));
+        scope.spawn(|| assert_refused_for_now(&server.request("GET", "/files/there")));
+    });
+    drop(silent);
+    s3.start_again();
+    eventually("writes work again", || (upload(&server, "x", 0, b"new content").send().status == 200).then_some(()));
+}
+
+#[test]
+fn a_full_disk_while_spooling_is_told_and_survived() {
+    let server = TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).temp_bytes_max(1 << 20).start();
+    for seed in 0..3 {
+        let content = Noise::bytes(seed, 4 << 20);
+        upload(&server, "large", 0, &content).send().assert_refused(507);
+        let target = format!("/files/large?last_modified={}", date(0));
+        server.request("PUT", &target).chunks(&content, 100_000).send().assert_refused(507);
+        server.assert_no_temporary_files();
+    }
+    assert!(server.list("").is_empty() && server.objects().is_empty());
+    let fits = Noise::bytes(9, 100_000);
+    upload(&server, "fits", 0, &fits).send().assert_status(200);
+    assert!(gunzip(&server.request("GET", "/files/fits").send().body) == fits);
+}
