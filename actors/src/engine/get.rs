@@ -1,5 +1,8 @@
 //! Reading what a name points at.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use futures_util::stream;
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -26,6 +29,7 @@ impl Engine {
         {
             return Ok(Some(download));
         }
+        self.inner.damage.fetch_add(1, Ordering::Relaxed);
         log::error!("a stored object is missing digest={}", again.digest);
         Err(Error::new(Kind::Corrupt, "the stored content is missing"))
     }
@@ -47,8 +51,10 @@ impl Engine {
     async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {
         let key = blob.key;
         let body = verified(reader.stream, Expected::from(blob), self.inner.compute.clone());
+        let damage = Arc::clone(&self.inner.damage);
         let mut body = body.inspect_err(move |error| {
             if error.kind() == Kind::Corrupt {
+                damage.fetch_add(1, Ordering::Relaxed);
                 log::error!("a stored object is damaged object={key} error=\"{error}\"");
             }
         });
@@ -59,8 +65,11 @@ impl Engine {
         while let Some(piece) = body.next().await {
             match piece {
                 Ok(piece) => bytes.extend_from_slice(&piece),
-                // The client is to see the cut where the damage is found, as with larger contents.
-                Err(error) => return Ok(Body::Stream(stream::iter([Err(error)]).boxed())),
+                // The client is to see a cut where damage is found, as with larger contents.
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    return Ok(Body::Stream(stream::iter([Err(error)]).boxed()));
+                }
+                Err(error) => return Err(error),
             }
         }
         let bytes = bytes::Bytes::from(bytes);

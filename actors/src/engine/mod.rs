@@ -10,6 +10,7 @@ mod put;
 mod start;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::Addr;
@@ -52,6 +53,8 @@ struct Inner {
     intent: NewIntent,
     lock_stats: LockStats,
     upload_stats: UploadStats,
+    /// Reads that found an object missing or damaged.
+    damage: Arc<AtomicU64>,
 }
 
 /// What is inside right now.
@@ -98,6 +101,11 @@ impl Engine {
             uploads_waiting: self.inner.upload_stats.waiting(),
             spool_bytes: self.inner.spool_budget.used(),
         }
+    }
+
+    /// How many reads found a stored object missing or damaged since the start.
+    pub fn damage_seen(&self) -> u64 {
+        self.inner.damage.load(Ordering::Relaxed)
     }
 
     /// Asks the metadata actor. Without an answer in time the outcome of a write is unknown; every

@@ -88,12 +88,24 @@ impl Engine {
             PutCommit::IntentLost => Ok(None),
             PutCommit::Committed => {
                 lease.content_is_stored();
+                self.remember(put, key);
                 Ok(Some(PutOutcome::Stored))
             }
             PutCommit::Stale { current } => {
                 lease.content_is_stored();
                 Ok(Some(PutOutcome::Stale { current }))
             }
+        }
+    }
+
+    /// A content is often read soon after it was stored: small ones are kept ready.
+    fn remember(&self, put: &Put, key: BlobKey) {
+        let bytes = &put.body.bytes;
+        if self.inner.cache.wants(bytes.len())
+            && bytes.memory().is_some()
+            && let Ok(bytes) = bytes.read_range(0..bytes.len())
+        {
+            self.inner.cache.insert(key, bytes);
         }
     }
 }

@@ -101,6 +101,7 @@ impl Engine {
             intent: NewIntent { instance: settings.instance, layout: settings.layout },
             lock_stats,
             upload_stats,
+            damage: Arc::default(),
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }

@@ -69,6 +69,7 @@ impl Supervised for LockDirectory {
     fn restarting(&mut self, context: &mut Self::Context) {
         // Locks that are held go on; at worst a content is uploaded twice, which does no harm.
         *self = Self::new(self.vital.clone(), self.stats.clone());
+        self.counted();
         self.vital.clone().restarted(context);
     }
 }

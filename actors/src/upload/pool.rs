@@ -87,7 +87,14 @@ impl UploaderPool {
     fn accept(&mut self, work: Waiting, pool: &Addr<Self>) {
         if let Some(number) = self.idle.pop() {
             self.dispatch(number, work, pool.clone());
-        } else if self.waiting.len() < self.spec.backlog_max {
+            self.counted();
+            return;
+        }
+        if self.waiting.len() >= self.spec.backlog_max {
+            // Callers that went away must not keep others out.
+            self.waiting.retain(|waiting| !waiting.reply.is_closed());
+        }
+        if self.waiting.len() < self.spec.backlog_max {
             self.waiting.push_back(work);
         } else {
             let full = Error::new(Kind::Overloaded, "too many uploads are waiting");
@@ -124,6 +131,7 @@ impl Actor for UploaderPool {
 impl Supervised for UploaderPool {
     fn restarting(&mut self, context: &mut Self::Context) {
         *self = Self::new(self.spec.clone());
+        self.counted();
         self.spec.vital.restarted(context);
     }
 }

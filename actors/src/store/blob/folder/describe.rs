@@ -1,7 +1,9 @@
 //! The description beside an object.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,9 @@ use crate::model::{BlobInfo, Error, Kind, Result};
 
 /// The ending of a description's file name.
 pub(super) const SUFFIX: &str = ".json";
+
+/// Permissions of all files: other people's data is not for every user of the machine.
+pub(super) const FILE_MODE: u32 = 0o640;
 
 #[derive(Serialize, Deserialize)]
 struct Description {
@@ -36,7 +41,9 @@ pub(super) fn write(object: &Path, info: &BlobInfo) -> io::Result<()> {
         stored_size: info.stored_size,
         blake3: info.stored_hash.to_string(),
     };
-    std::fs::write(path(object), serde_json::to_vec(&description).map_err(io::Error::other)?)
+    let text = serde_json::to_vec(&description).map_err(io::Error::other)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(FILE_MODE).open(path(object))?.write_all(&text)
 }
 
 /// What the object at `object` says of itself; `None` when there is no object.

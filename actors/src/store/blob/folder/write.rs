@@ -1,9 +1,9 @@
 //! Writing an object: complete and synced before it counts.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,50 +35,76 @@ impl Writer {
 
     /// Writes an object and its description; the object is durable when it returns.
     pub(super) fn write(&self, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> io::Result<()> {
-        let path = self.root.join(key.to_string());
-        let folder = path.parent().unwrap_or(&self.root);
-        self.ensure_folder(folder)?;
-        describe::write(&path, info)?;
-        // A large body is in an unnamed file already: when that is on the same file system, it
-        // only needs a name.
-        let named = body.file().is_some_and(|spool| spool.metadata().is_ok_and(|it| it.len() == body.len()))
-            && body.file().is_some_and(|spool| name_file(&self.root, spool, &path).is_ok());
-        let file = if named {
-            File::open(&path)?
-        } else {
-            let file = self.unnamed_file(folder)?;
-            copy(body, file.as_ref())?;
-            file.name(&self.root, &path)?
-        };
-        file.sync_all()?;
-        File::open(folder)?.sync_all()
+        match self.try_write(key, body, info) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Somebody tidied empty folders away: none of them is known any more.
+                self.folders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.try_write(key, body, info)
+            }
+            outcome => outcome,
+        }
     }
 
-    /// Makes a folder and syncs the entries that lead to it.
-    fn ensure_folder(&self, folder: &Path) -> io::Result<()> {
-        let known = |path: &Path| self.folders.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
-        if folder == self.root || known(folder) {
-            return Ok(());
+    fn try_write(&self, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> io::Result<()> {
+        let path = self.root.join(key.to_string());
+        let folder = path.parent().unwrap_or(&self.root);
+        let new_entries = self.make_folders(folder)?;
+        let written = describe::write(&path, info).and_then(|()| self.write_object(&path, folder, body));
+        if written.is_err() && !path.exists() {
+            // Best effort: a description without an object says nothing.
+            drop(std::fs::remove_file(describe::path(&path)));
         }
-        let parent = folder.parent().unwrap_or(&self.root);
-        self.ensure_folder(parent)?;
-        match std::fs::create_dir(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+        // The object first: where the file system keeps a journal, its sync takes along the entries
+        // that lead to it, and the syncs of the folders find nothing left to do.
+        written?.sync_all()?;
+        File::open(folder)?.sync_all()?;
+        for made in new_entries {
+            File::open(made.parent().unwrap_or(&self.root))?.sync_all()?;
+            self.folders.lock().unwrap_or_else(PoisonError::into_inner).insert(made);
         }
-        File::open(parent)?.sync_all()?;
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
         Ok(())
+    }
+
+    /// Writes the bytes and gives them their name.
+    fn write_object(&self, path: &Path, folder: &Path, body: &SpooledBytes) -> io::Result<File> {
+        // A large body is in an unnamed file already: when that is on the same file system, it
+        // only needs a name.
+        if let Some(spool) = body.file()
+            && spool.metadata()?.len() == body.len()
+            && spool.set_permissions(Permissions::from_mode(describe::FILE_MODE)).is_ok()
+            && name_file(&self.root, spool, path).is_ok()
+        {
+            return File::open(path);
+        }
+        let file = self.unnamed_file(folder)?;
+        copy(body, file.as_ref())?;
+        file.name(&self.root, path)
+    }
+
+    /// Makes a folder and those above it; returns those, the folder first, whose entries are not
+    /// known to be durable yet.
+    fn make_folders(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let is_known = |path: &Path| self.folders.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
+        let new: Vec<_> = folder.ancestors().take_while(|path| *path != self.root && !is_known(path)).collect();
+        for folder in new.iter().rev() {
+            match std::fs::create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(new.into_iter().map(Path::to_owned).collect())
     }
 
     fn unnamed_file(&self, folder: &Path) -> io::Result<Unnamed> {
         use rustix::fs::{Mode, OFlags, open};
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match open(folder, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP) {
+        match open(folder, flags, Mode::from_raw_mode(describe::FILE_MODE)) {
             Ok(file) => Ok(Unnamed::Nameless(file.into())),
             // Some file systems (NFS, older overlays) have no files without a name.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
-                let builder = tempfile::Builder::new().prefix(WAITING_PREFIX).tempfile_in(&self.root)?;
+                let mode = Permissions::from_mode(describe::FILE_MODE);
+                let builder =
+                    tempfile::Builder::new().prefix(WAITING_PREFIX).permissions(mode).tempfile_in(&self.root)?;
                 Ok(Unnamed::Waiting(builder))
             }
             Err(error) => Err(error.into()),
@@ -170,6 +196,24 @@ mod tests {
 
     use super::*;
     use crate::model::{BlobHash, Digest, Encoding, KeyLayout};
+
+    #[test]
+    fn folders_that_were_removed_are_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = tempfile::tempfile_in(dir.path()).unwrap();
+        let body = SpooledBytes::in_file(spool, 0);
+        let digest = Digest::from_bytes([2; 32]);
+        let key = BlobKey { digest, generation: 0, layout: KeyLayout::new(2) };
+        let stored_hash = BlobHash::from_bytes(*blake3::hash(b"").as_bytes());
+        let info = BlobInfo { digest, logical_size: 0, encoding: Encoding::Gzip, stored_size: 0, stored_hash };
+        let writer = Writer::new(dir.path().to_owned());
+        writer.write(&key, &body, &info).unwrap();
+        std::fs::remove_dir_all(dir.path().join("02")).unwrap();
+        let again = BlobKey { generation: 1, ..key };
+        let body = SpooledBytes::in_file(tempfile::tempfile_in(dir.path()).unwrap(), 0);
+        writer.write(&again, &body, &info).unwrap();
+        assert!(dir.path().join(again.to_string()).exists());
+    }
 
     #[test]
     fn a_body_in_a_file_is_named_not_copied_where_possible() {
