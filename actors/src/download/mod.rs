@@ -2,6 +2,7 @@
 
 mod cache;
 mod decode;
+mod source;
 mod verify;
 
 use bytes::Bytes;
@@ -12,11 +13,12 @@ pub(crate) use self::cache::ContentCache;
 use crate::model::{Entry, Recipe, Result};
 use crate::store::blocking::BlockingPool;
 
+pub(crate) use self::source::ContentSource;
 pub(crate) use self::verify::{Expected, verified};
 
-/// Bytes hashed or decoded at once.
+/// Bytes decoded at once.
 const BATCH_BYTES: usize = 256 * 1024;
-/// What is hashed or decoded on the caller's thread, in bytes: a thread switch would cost more.
+/// What is decoded on the caller's thread, in bytes: a thread switch would cost more.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// A content on its way out.

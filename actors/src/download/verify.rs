@@ -1,12 +1,16 @@
 //! Checking stored bytes as they pass.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
-use super::{BATCH_BYTES, INLINE_BYTES_MAX};
 use crate::model::{BlobHash, Error, Kind, Result, StoredBlob};
-use crate::store::blocking::{BlockingPool, Running};
+
+/// Bytes hashed without a break: what arrives is hashed where it passes, since BLAKE3 takes less
+/// time for a piece than handing the piece to another thread and back.
+const HASH_BYTES: usize = 64 * 1024;
 
 /// What the bytes have to be.
 #[derive(Clone, Copy, Debug)]
@@ -24,116 +28,56 @@ impl From<&StoredBlob> for Expected {
 struct Check {
     input: BoxStream<'static, Result<Bytes>>,
     expected: Expected,
-    pool: BlockingPool,
-    hasher: Hashing,
+    hasher: Box<blake3::Hasher>,
     seen: u64,
-    /// Bytes that are being hashed; they leave when the next batch has arrived.
-    held: Vec<Bytes>,
-    /// Bytes that may leave.
-    ready: std::vec::IntoIter<Bytes>,
-    is_done: bool,
+    /// What may leave, and behind it the one piece that waits for the next one or for the proof.
+    held: VecDeque<Bytes>,
+    is_proven: bool,
 }
 
-/// The hasher, here or on its way through a thread.
-enum Hashing {
-    Here(Box<blake3::Hasher>),
-    Away(Running<Box<blake3::Hasher>>),
-    Gone,
-}
-
-/// Passes `input` on, one batch late: the last batch leaves only when size and hash are as
-/// expected. Otherwise the stream ends with [`Kind::Corrupt`] before it.
+/// Passes `input` on, one piece late: the last piece leaves only when size and hash are as expected.
+/// Otherwise the stream ends with [`Kind::Corrupt`] before it.
 pub(crate) fn verified(
     input: BoxStream<'static, Result<Bytes>>,
     expected: Expected,
-    pool: BlockingPool,
 ) -> BoxStream<'static, Result<Bytes>> {
-    let check = Check {
-        // The end is met twice: once by the last batch, once by the proof.
-        input: input.fuse().boxed(),
-        expected,
-        pool,
-        hasher: Hashing::Here(Box::default()),
-        seen: 0,
-        held: Vec::new(),
-        ready: Vec::new().into_iter(),
-        is_done: false,
-    };
+    let check = Check { input, expected, hasher: Box::default(), seen: 0, held: VecDeque::new(), is_proven: false };
     stream::try_unfold(check, |mut check| async move {
-        loop {
-            if let Some(piece) = check.ready.next() {
-                return Ok(Some((piece, check)));
-            }
-            if check.is_done {
-                return Ok(None);
-            }
+        while !check.is_proven && check.held.len() < 2 {
             check.advance().await?;
         }
+        Ok(check.held.pop_front().map(|piece| (piece, check)))
     })
     .boxed()
 }
 
 impl Check {
-    /// Takes the next batch and lets the one before it go, or proves the end.
+    /// Takes the next piece, or proves the end.
     async fn advance(&mut self) -> Result<()> {
-        let batch = self.next_batch().await?;
-        if batch.is_empty() {
-            let hash = BlobHash::from_bytes(*self.hasher().await?.finalize().as_bytes());
+        let Some(piece) = self.input.next().await else {
+            let hash = BlobHash::from_bytes(*self.hasher.finalize().as_bytes());
             if self.seen != self.expected.size || hash != self.expected.hash {
                 return Err(wrong());
             }
-            self.is_done = true;
-        } else {
-            let mut hasher = self.hasher().await?;
-            let bytes: usize = batch.iter().map(Bytes::len).sum();
-            self.hasher = if bytes <= INLINE_BYTES_MAX {
-                update(&mut hasher, &batch);
-                Hashing::Here(hasher)
-            } else {
-                let batch = batch.clone();
-                let work = move |_: &mut ()| {
-                    update(&mut hasher, &batch);
-                    hasher
-                };
-                Hashing::Away(self.pool.begin(work).await?)
-            };
+            self.is_proven = true;
+            return Ok(());
+        };
+        let piece = piece?;
+        self.seen += piece.len() as u64;
+        if self.seen > self.expected.size {
+            return Err(wrong());
         }
-        self.ready = std::mem::replace(&mut self.held, batch).into_iter();
+        for (number, part) in piece.chunks(HASH_BYTES).enumerate() {
+            if number > 0 {
+                // Other connections of this thread get their turn.
+                tokio::task::yield_now().await;
+            }
+            self.hasher.update(part);
+        }
+        if !piece.is_empty() {
+            self.held.push_back(piece);
+        }
         Ok(())
-    }
-
-    /// Pieces of together about [`BATCH_BYTES`]; empty at the end.
-    async fn next_batch(&mut self) -> Result<Vec<Bytes>> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while bytes < BATCH_BYTES
-            && let Some(piece) = self.input.next().await
-        {
-            let piece = piece?;
-            self.seen += piece.len() as u64;
-            if self.seen > self.expected.size {
-                return Err(wrong());
-            }
-            bytes += piece.len();
-            if !piece.is_empty() {
-                batch.push(piece);
-            }
-        }
-        Ok(batch)
-    }
-
-    async fn hasher(&mut self) -> Result<Box<blake3::Hasher>> {
-        match std::mem::replace(&mut self.hasher, Hashing::Gone) {
-            Hashing::Here(hasher) => Ok(hasher),
-            Hashing::Away(running) => running.await,
-            Hashing::Gone => Err(Error::new(Kind::Internal, "internal error")),
-        }
-    }
-}
-
-fn update(hasher: &mut blake3::Hasher, batch: &[Bytes]) {
-    for piece in batch {
-        hasher.update(piece);
     }
 }
 
@@ -145,14 +89,15 @@ fn wrong() -> Error {
 mod tests {
     use super::*;
 
+    const BATCH_BYTES: usize = 256 * 1024;
+
     async fn pass(pieces: Vec<Vec<u8>>, expected: Expected) -> (Vec<u8>, Option<Kind>) {
-        let pool = BlockingPool::start("test", 1, 4).unwrap();
         // Unlike most streams this one panics when it is asked again after its end.
         let input = stream::unfold(pieces.into_iter(), |mut pieces| async move {
             pieces.next().map(|piece| (Ok(Bytes::from(piece)), pieces))
         });
         let input = input.boxed();
-        let mut output = verified(input, expected, pool);
+        let mut output = verified(input, expected);
         let mut passed = Vec::new();
         while let Some(piece) = output.next().await {
             match piece {

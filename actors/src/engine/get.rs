@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 use futures_util::stream;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::{Engine, gone};
+use super::Engine;
 use crate::download::{Body, Download, Expected, verified};
 use crate::model::{Entry, EntryKey, Error, Kind, Recipe, Result, StoredBlob};
 use crate::store::blob::BlobReader;
-use crate::upload::OpenBlob;
 
 impl Engine {
     /// Opens what a name points at; `None` when there is no such name.
@@ -40,8 +39,7 @@ impl Engine {
         let body = match self.inner.cache.get(&blob.key) {
             Some(bytes) => Body::Whole(bytes),
             None => {
-                let opened = self.inner.uploads.send(OpenBlob { key: blob.key }).await.map_err(gone)??;
-                let Some(reader) = opened else { return Ok(None) };
+                let Some(reader) = self.inner.source.open(&blob.key).await? else { return Ok(None) };
                 self.checked(blob, reader).await?
             }
         };
@@ -50,7 +48,7 @@ impl Engine {
 
     async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {
         let key = blob.key;
-        let body = verified(reader.stream, Expected::from(blob), self.inner.compute.clone());
+        let body = verified(reader.stream, Expected::from(blob));
         let damage = Arc::clone(&self.inner.damage);
         let mut body = body.inspect_err(move |error| {
             if error.kind() == Kind::Corrupt {

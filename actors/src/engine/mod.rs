@@ -20,7 +20,7 @@ use actix::{Actor, Handler, Message};
 pub use self::list::NameStream;
 pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
-use crate::download::ContentCache;
+use crate::download::{ContentCache, ContentSource};
 use crate::lock::{LockDirectory, LockStats};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
@@ -46,6 +46,7 @@ struct Inner {
     locks: Addr<LockDirectory>,
     metadata: MetadataRouter,
     uploads: Addr<UploaderPool>,
+    source: ContentSource,
     compute: BlockingPool,
     cache: ContentCache,
     spool_limits: SpoolLimits,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
 
 use super::{Engine, Inner};
-use crate::download::ContentCache;
+use crate::download::{ContentCache, ContentSource};
 use crate::lock::{LockDirectory, LockStats};
 use crate::metadata::{MetadataActor, MetadataRouter};
 use crate::model::{Error, KeyLayout, Kind, Result};
@@ -83,8 +83,9 @@ impl Engine {
         let upload_stats = UploadStats::default();
         let stats = upload_stats.clone();
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);
+        let breaker = Arc::new(Breaker::new("the content store"));
+        let source = ContentSource::new(Arc::clone(&contents), Arc::clone(&breaker));
         let uploads = tree.child("uploads", move |vital| {
-            let breaker = Arc::new(Breaker::new("the content store"));
             UploaderPool::new(UploaderPoolSpec { vital, store: contents, breaker, uploaders, backlog_max, stats })
         });
         tree.arbiters.push(root);
@@ -94,6 +95,7 @@ impl Engine {
             locks,
             metadata,
             uploads,
+            source,
             compute,
             cache: ContentCache::new(settings.cache_bytes),
             spool_limits: settings.spool,

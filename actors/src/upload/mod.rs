@@ -1,7 +1,7 @@
-//! Moving contents to and from the content store.
+//! Moving contents to the content store.
 
 mod pool;
 mod uploader;
 
-pub use pool::{OpenBlob, UploadStats, UploaderPool, UploaderPoolSpec};
+pub use pool::{UploadStats, UploaderPool, UploaderPoolSpec};
 pub use uploader::UploadBlob;

@@ -8,10 +8,10 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture
 use tokio::sync::oneshot;
 
 use super::uploader::{S3UploaderActor, UploadBlob};
-use crate::model::{BlobKey, Error, Kind, Result};
+use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::guard::Vital;
-use crate::store::blob::{BlobReader, BlobStore};
+use crate::store::blob::BlobStore;
 
 /// What a pool is made of, and made again of after a restart.
 #[derive(Clone)]
@@ -54,15 +54,6 @@ pub struct UploaderPool {
 struct Waiting {
     upload: UploadBlob,
     reply: oneshot::Sender<Result<()>>,
-}
-
-/// Request: opens an object for reading; `None` when the store has no such object.
-/// Idempotent: a read. Permit: the caller's.
-#[derive(Message, Debug)]
-#[rtype(result = "Result<Option<BlobReader>>")]
-pub struct OpenBlob {
-    /// The object's name.
-    pub key: BlobKey,
 }
 
 /// Event: an uploader is done with its upload.
@@ -175,15 +166,5 @@ impl Handler<UploaderFreed> for UploaderPool {
             }
             pool.counted();
         });
-    }
-}
-
-impl Handler<OpenBlob> for UploaderPool {
-    type Result = ResponseFuture<Result<Option<BlobReader>>>;
-
-    fn handle(&mut self, request: OpenBlob, _: &mut Self::Context) -> Self::Result {
-        let (store, breaker) = (Arc::clone(&self.spec.store), Arc::clone(&self.spec.breaker));
-        let work = async move { breaker.call(store.open(&request.key, None)).await };
-        Box::pin(self.spec.vital.clone().guard_work(work))
     }
 }
