@@ -12,15 +12,15 @@ use crate::config::{self, Logging, one_line};
 /// Crates that log at the configured level; all others only warn, unless the level is trace.
 const OWN_CRATES: [&str; 2] = ["s3dedup", "s3dedup_actors"];
 
+/// Crates that log at the level of debug or trace only. This one calls it an error when a client sends
+/// garbage or goes away, and repeats failures of answers that the front end has logged itself.
+const QUIET_CRATES: [&str; 1] = ["actix_http"];
+
 /// Starts the log. A second call changes nothing.
 pub fn init(logging: &Logging) {
     let level = filter(logging.level);
     let mut builder = Builder::new();
-    let others = if level == LevelFilter::Trace { level } else { level.min(LevelFilter::Warn) };
-    builder.filter_level(others);
-    for own in OWN_CRATES {
-        builder.filter_module(own, level);
-    }
+    set_levels(&mut builder, level);
     if logging.json {
         json_format(&mut builder);
     } else {
@@ -35,6 +35,19 @@ pub fn init(logging: &Logging) {
     }
     if builder.try_init().is_ok() {
         log_panics();
+    }
+}
+
+fn set_levels(builder: &mut Builder, level: LevelFilter) {
+    let others = if level == LevelFilter::Trace { level } else { level.min(LevelFilter::Warn) };
+    builder.filter_level(others);
+    for own in OWN_CRATES {
+        builder.filter_module(own, level);
+    }
+    if level < LevelFilter::Debug {
+        for quiet in QUIET_CRATES {
+            builder.filter_module(quiet, LevelFilter::Off);
+        }
     }
 }
 
@@ -114,5 +127,20 @@ mod tests {
         assert_eq!(back["message"], nasty);
         assert_eq!((&back["level"], &back["target"]), (&"warn".into(), &"s3dedup::http".into()));
         assert_eq!(back["ts"], "2025-01-01T00:00:00.000Z");
+    }
+    #[test]
+    fn noise_about_clients_is_not_logged_before_debug() {
+        let logs = |configured: LevelFilter, level: Level, target: &str| {
+            let mut builder = Builder::new();
+            set_levels(&mut builder, configured);
+            builder.build().enabled(&log::Metadata::builder().level(level).target(target).build())
+        };
+        for configured in [LevelFilter::Error, LevelFilter::Warn, LevelFilter::Info] {
+            assert!(!logs(configured, Level::Error, "actix_http::h1::dispatcher"));
+            assert!(logs(configured, Level::Error, "actix_server") && logs(configured, Level::Error, "s3dedup::http"));
+        }
+        assert!(logs(LevelFilter::Debug, Level::Error, "actix_http::h1::dispatcher"));
+        assert!(!logs(LevelFilter::Debug, Level::Debug, "actix_http::h1::dispatcher"));
+        assert!(logs(LevelFilter::Trace, Level::Trace, "actix_http::h1::dispatcher"));
     }
 }

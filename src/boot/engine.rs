@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use s3dedup_actors::model::KeyLayout;
-use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store, S3Timeouts};
+use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::store::meta::{MetaStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::{Engine, EngineSettings, SpoolLimits};
@@ -17,7 +17,8 @@ use crate::config::{Config, KeySharding, Storage};
 
 /// Pieces of files that are read at the same time.
 const READ_THREADS: usize = 8;
-/// Larger objects go to S3 in parts of this size; each part in flight is in memory.
+/// Larger objects go to S3 in parts of this size. It is a bound on what a failed request sends again,
+/// not on memory: parts are streamed from where the upload is spooled.
 const PART_BYTES: u64 = 8 << 20;
 /// Parts of one object that are sent to S3 at once.
 const PARTS_IN_FLIGHT: usize = 1;
@@ -79,18 +80,13 @@ async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartError
     match config.storage() {
         Storage::Filesystem => open_folder(&config.data_dir.join("blobs"), config),
         Storage::S3 { endpoint, access_key, secret_key } => {
+            let s3 = &config.bucket.s3;
+            let (access_key, secret_key) = (access_key.reveal(), secret_key.reveal());
             let settings = S3Settings {
-                endpoint: endpoint.to_owned(),
-                bucket: config.bucket.name.clone(),
-                access_key: access_key.reveal().to_owned(),
-                secret_key: secret_key.reveal().to_owned(),
-                region: config.bucket.s3.region.clone(),
-                force_path_style: config.bucket.s3.force_path_style,
+                force_path_style: s3.force_path_style,
                 part_size: PART_BYTES,
                 parts_in_flight: PARTS_IN_FLIGHT,
-                // TLS already protects bodies on their way.
-                sign_payloads: !endpoint.starts_with("https://"),
-                timeouts: S3Timeouts::default(),
+                ..S3Settings::new(endpoint, &config.bucket.name, access_key, secret_key, &s3.region)
             };
             open_bucket(settings).await
         }

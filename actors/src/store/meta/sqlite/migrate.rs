@@ -1,5 +1,7 @@
 //! Opening connections and bringing the schema up to date.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,14 +11,50 @@ use rusqlite::config::DbConfig;
 use super::sql_error;
 use crate::model::{Error, Kind, Result};
 
-/// Marks a database file as ours ("s3dd"), so that a stranger's file is not written to.
-const APPLICATION_ID: i64 = 0x7333_6464;
+/// Marks a database file as ours, so that a stranger's file is not written to.
+const APPLICATION_ID: [u8; 4] = *b"s3dd";
+
+/// Where SQLite keeps the mark in a file, most significant byte first.
+const APPLICATION_ID_AT: usize = 68;
 
 /// The schema, one step per version; steps are only ever added.
 const STEPS: &[&str] = &[include_str!("schema/0001_initial.sql")];
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Opens the database for writing, creates it when there is none, and brings its schema up to date.
+pub(super) fn open(path: &Path, cache_kib: u32) -> Result<Connection> {
+    claim(path)?;
+    let connection = connect(path, cache_kib)?;
+    migrate(&connection)?;
+    Ok(connection)
+}
+
+/// Marks an empty or missing file as ours and refuses one that is not.
+///
+/// The file is looked at without SQLite, which would write to it merely by opening it: it finishes
+/// what a crash of the other program left behind. To be called while this process has no connection
+/// to it: closing a file drops the locks that other connections of the process have on it.
+fn claim(path: &Path) -> Result<()> {
+    let mut head = Vec::new();
+    let read = match File::open(path) {
+        Ok(file) => file.take(APPLICATION_ID_AT as u64 + 4).read_to_end(&mut head).map(drop),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    read.map_err(|error| Error::io("can't open the database", error))?;
+    if head.is_empty() {
+        // Before anything else, and before there is a log: from then on the file itself has the mark.
+        let id = i32::from_be_bytes(APPLICATION_ID);
+        let mark = Connection::open(path).and_then(|new| new.pragma_update(None, "application_id", id));
+        return mark.map_err(|error| sql_error("create the database", error));
+    }
+    if head.get(APPLICATION_ID_AT..) != Some(&APPLICATION_ID) {
+        return Err(Error::new(Kind::Invalid, "the database file belongs to another program"));
+    }
+    Ok(())
+}
 
 /// Opens a connection with the settings every connection needs.
 pub(super) fn connect(path: &Path, cache_kib: u32) -> Result<Connection> {
@@ -27,15 +65,19 @@ pub(super) fn connect(path: &Path, cache_kib: u32) -> Result<Connection> {
     // Without it SQLite plans every statement anew whenever a bound value changes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(open)?;
     // FULL: a commit is on the disk when it returns. Readers and the writer do not block each other.
+    // A checkpoint copies every page once, however often it was written since the last one, and the
+    // commit that triggers it waits: at 32 MiB of log, instead of SQLite's 4, there are far fewer. The
+    // log keeps its size to be written over; only what a burst added beyond 64 MiB is given back.
     let settings = format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{cache_kib};"
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; \
+         PRAGMA cache_size = -{cache_kib}; PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 67108864;"
     );
     connection.execute_batch(&settings).map_err(open)?;
     Ok(connection)
 }
 
-/// Applies the steps that are missing, all in one transaction; refuses a newer or foreign database.
-pub(super) fn migrate(connection: &Connection) -> Result<()> {
+/// Applies the steps that are missing, all in one transaction; refuses a newer database.
+fn migrate(connection: &Connection) -> Result<()> {
     let failed = |error| sql_error("bring the database schema up to date", error);
     connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
     let outcome = steps(connection);
@@ -46,14 +88,7 @@ pub(super) fn migrate(connection: &Connection) -> Result<()> {
 
 fn steps(connection: &Connection) -> Result<()> {
     let failed = |error| sql_error("bring the database schema up to date", error);
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(failed);
-    let application = number("application_id")?;
-    let version = number("user_version")?;
-    let tables = "SELECT count(*) FROM sqlite_schema";
-    let is_empty = connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(failed)? == 0;
-    if application != APPLICATION_ID && !is_empty {
-        return Err(Error::new(Kind::Invalid, "the database file belongs to another program"));
-    }
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).map_err(failed)?;
     let known = STEPS.len();
     let done =
         usize::try_from(version).map_err(|error| Error::new(Kind::Invalid, "bad schema version").with_source(error))?;
@@ -67,7 +102,6 @@ fn steps(connection: &Connection) -> Result<()> {
         log::info!("database schema is now at version={}", index + 1);
     }
     if done < known {
-        connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
         connection.pragma_update(None, "user_version", known as i64).map_err(failed)?;
     }
     Ok(())
@@ -78,24 +112,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn migrating_twice_changes_nothing() {
+    fn opening_again_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let connection = connect(&dir.path().join("kv.db"), 1024).unwrap();
-        migrate(&connection).unwrap();
-        migrate(&connection).unwrap();
-        let rows: i64 = connection.query_row("SELECT count(*) FROM state", [], |row| row.get(0)).unwrap();
-        assert_eq!(rows, 1);
+        let path = dir.path().join("kv.db");
+        for _ in 0..2 {
+            let connection = open(&path, 1024).unwrap();
+            migrate(&connection).unwrap();
+            let rows: i64 = connection.query_row("SELECT count(*) FROM state", [], |row| row.get(0)).unwrap();
+            assert_eq!(rows, 1);
+        }
     }
 
     #[test]
-    fn a_newer_schema_and_a_foreign_file_are_refused() {
+    fn a_database_that_was_never_checkpointed_is_known_as_ours() {
         let dir = tempfile::tempdir().unwrap();
-        let newer = connect(&dir.path().join("newer.db"), 1024).unwrap();
-        migrate(&newer).unwrap();
-        newer.pragma_update(None, "user_version", 999).unwrap();
-        assert!(migrate(&newer).unwrap_err().context().contains("newer program"));
-        let foreign = connect(&dir.path().join("foreign.db"), 1024).unwrap();
-        foreign.execute_batch("CREATE TABLE theirs (x)").unwrap();
-        assert!(migrate(&foreign).unwrap_err().context().contains("another program"));
+        let path = dir.path().join("kv.db");
+        let connection = open(&path, 1024).unwrap();
+        connection.execute("UPDATE state SET entries = 7", []).unwrap();
+        // What a kill leaves: the file and its log as they are while it is open.
+        let copy = dir.path().join("copy.db");
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(dir.path().join("kv.db-wal"), dir.path().join("copy.db-wal")).unwrap();
+        let copy = open(&copy, 1024).unwrap();
+        let entries: i64 = copy.query_row("SELECT entries FROM state", [], |row| row.get(0)).unwrap();
+        assert_eq!(entries, 7);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("newer.db");
+        open(&path, 1024).unwrap().pragma_update(None, "user_version", 999).unwrap();
+        assert!(open(&path, 1024).unwrap_err().context().contains("newer program"));
+    }
+
+    #[test]
+    fn a_foreign_file_is_refused_and_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kv.db");
+        let theirs = Connection::open(&path).unwrap();
+        theirs.execute_batch("CREATE TABLE theirs (x); PRAGMA application_id = 7;").unwrap();
+        drop(theirs);
+        let database = std::fs::read(&path).unwrap();
+        for bytes in [&database[..], b"a text", &[0; 4096]] {
+            std::fs::write(&path, bytes).unwrap();
+            let refusal = open(&path, 1024).unwrap_err();
+            assert_eq!((refusal.kind(), refusal.context().contains("another program")), (Kind::Invalid, true));
+            assert!(std::fs::read(&path).unwrap() == bytes);
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
     }
 }

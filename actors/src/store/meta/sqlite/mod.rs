@@ -51,8 +51,7 @@ impl SqliteStore {
     /// Opens or creates the database and brings its schema up to date. Blocks.
     pub fn open(settings: &SqliteSettings) -> Result<Self> {
         let threads = |error| Error::io("start the database threads", error);
-        let connection = migrate::connect(&settings.path, WRITER_CACHE_KIB)?;
-        migrate::migrate(&connection)?;
+        let connection = migrate::open(&settings.path, WRITER_CACHE_KIB)?;
         let readers = settings.connections.saturating_sub(1).max(1);
         let readers = (0..readers).map(|_| open_reader(&settings.path));
         let readers = readers.collect::<Result<Vec<_>>>()?;
@@ -153,8 +152,12 @@ fn open_reader(path: &Path) -> Result<Connection> {
 /// Wraps an error of SQLite by what a caller can do about it.
 fn sql_error(doing: &str, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+    use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+    let extended = error.sqlite_error().map(|error| error.extended_code);
     let kind = match error.sqlite_error_code() {
         Some(DiskFull) => Kind::NoSpace,
+        // The index of the log could not grow: SQLite has no better name for a full disk there.
+        _ if extended == Some(SQLITE_IOERR_SHMSIZE) => Kind::NoSpace,
         Some(DatabaseCorrupt | NotADatabase) => Kind::Corrupt,
         Some(_) => Kind::Unavailable,
         None => Kind::Internal,

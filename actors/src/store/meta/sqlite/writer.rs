@@ -21,11 +21,69 @@ const BATCH_JOBS_MAX: usize = 256;
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Tells one job's caller how it went, once the fate of the commit is known.
-type Finish = Box<dyn FnOnce(&Result<(), CommitFailed>) + Send>;
-type Work = Box<dyn FnOnce(Attempt<'_>) -> Finish + Send>;
+type Finish = Box<dyn FnOnce(&Result<(), Unwritable>) + Send>;
+type Work = Box<dyn FnOnce(Attempt<'_>) -> Ran + Send>;
 
-/// The common commit failed; every job in it gets an error of its own.
-struct CommitFailed(String);
+/// A job that had its turn.
+struct Ran {
+    finish: Finish,
+    /// Set when the job took the whole transaction with it: SQLite undoes all of it when, say, the
+    /// disk is full.
+    lost: Option<Unwritable>,
+}
+
+/// Why a batch could not be written; every job in it gets an error of its own.
+#[derive(Clone, Debug)]
+struct Unwritable {
+    kind: Kind,
+    cause: String,
+}
+
+impl Unwritable {
+    /// A full disk, or anything else that is to be tried again later.
+    fn new(error: &Error) -> Self {
+        let kind = if error.kind() == Kind::NoSpace { Kind::NoSpace } else { Kind::Unavailable };
+        Self { kind, cause: error.to_string() }
+    }
+
+    fn from_sql(doing: &str, error: rusqlite::Error) -> Self {
+        Self::new(&sql_error(doing, error))
+    }
+
+    fn error(&self) -> Error {
+        let context = match self.kind {
+            Kind::NoSpace => "the database's disk is full",
+            _ => "the database can't be written now",
+        };
+        Error::new(self.kind, context).with_source(self.cause.clone())
+    }
+}
+
+/// Whether batches are written, so that a failure that lasts is logged once and not with every batch.
+#[derive(Default)]
+struct Health {
+    failing: Option<Kind>,
+}
+
+impl Health {
+    /// Takes note of a batch; returns whether it is news, which was logged then. A batch that changed
+    /// nothing needs no room and proves nothing.
+    fn note(&mut self, fate: &Result<(), Unwritable>, changed: bool) -> bool {
+        let now = match fate {
+            Ok(()) if !changed => return false,
+            Ok(()) => None,
+            Err(why) => Some(why.kind),
+        };
+        let is_news = now != self.failing;
+        self.failing = now;
+        match fate {
+            _ if !is_news => {}
+            Ok(()) => log::info!("the database can be written again"),
+            Err(why) => log::error!("the database can't be written kind={:?} error=\"{}\"", why.kind, why.cause),
+        }
+        is_news
+    }
+}
 
 enum Attempt<'a> {
     Run(&'a Connection),
@@ -61,18 +119,23 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel::<Result<T>>();
         let work: Work = Box::new(move |attempt| {
-            let outcome = match attempt {
-                Attempt::Run(connection) => in_savepoint(connection, work),
-                Attempt::Refuse(error) => Err(error),
+            let (outcome, lost) = match attempt {
+                Attempt::Run(connection) => {
+                    let outcome = in_savepoint(connection, work);
+                    let lost = connection.is_autocommit().then(|| loss(&outcome));
+                    (outcome, lost)
+                }
+                Attempt::Refuse(error) => (Err(error), None),
             };
-            Box::new(move |commit| {
-                let outcome = match commit {
+            let finish: Finish = Box::new(move |fate| {
+                let outcome = match fate {
                     Ok(()) => outcome,
-                    Err(CommitFailed(cause)) => outcome.and_then(|_| Err(unwritable(cause.clone()))),
+                    Err(why) => outcome.and_then(|_| Err(why.error())),
                 };
                 // The caller may be gone: nobody is left to tell.
                 let _ = reply.send(outcome);
-            })
+            });
+            Ran { finish, lost }
         });
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
         jobs.try_send(Job { queued: Instant::now(), work }).map_err(|error| match error {
@@ -95,52 +158,57 @@ impl Drop for Writer {
 }
 
 fn write_until_closed(connection: &Connection, inbox: &Receiver<Job>) {
+    let mut health = Health::default();
     while let Ok(first) = inbox.recv() {
         let mut batch = vec![first];
         batch.extend(inbox.try_iter().take(BATCH_JOBS_MAX - 1));
-        write_batch(connection, batch);
+        write_batch(connection, batch, &mut health);
     }
     if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
         log::warn!("the last checkpoint of the database failed error=\"{error}\"");
     }
 }
 
-fn write_batch(connection: &Connection, batch: Vec<Job>) {
-    if let Err(error) = begin(connection) {
-        let cause = error.to_string();
-        for job in batch {
-            (job.work)(Attempt::Refuse(unwritable(cause.clone())))(&Ok(()));
-        }
-        log::warn!("the database can't be written error=\"{cause}\"");
-        return;
-    }
+fn write_batch(connection: &Connection, batch: Vec<Job>, health: &mut Health) {
+    let changes = connection.total_changes();
+    let mut lost = begin(connection).err();
     let mut finishes = Vec::with_capacity(batch.len());
     for job in batch {
-        let attempt = if job.queued.elapsed() > WAIT_MAX {
-            Attempt::Refuse(Error::new(Kind::Overloaded, "metadata writes are too slow"))
-        } else {
-            Attempt::Run(connection)
+        let attempt = match &lost {
+            Some(why) => Attempt::Refuse(why.error()),
+            None if job.queued.elapsed() > WAIT_MAX => {
+                Attempt::Refuse(Error::new(Kind::Overloaded, "metadata writes are too slow"))
+            }
+            None => Attempt::Run(connection),
         };
-        finishes.push((job.work)(attempt));
+        let ran = (job.work)(attempt);
+        finishes.push(ran.finish);
+        lost = lost.or(ran.lost);
     }
-    let commit = connection.execute_batch("COMMIT").map_err(|error| {
-        let cause = error.to_string();
-        log::error!("a commit failed error=\"{cause}\"");
-        roll_back(connection);
-        CommitFailed(cause)
-    });
+    let fate = match lost {
+        Some(why) => Err(why),
+        None => commit(connection),
+    };
+    health.note(&fate, connection.total_changes() != changes);
     for finish in finishes {
-        finish(&commit);
+        finish(&fate);
     }
 }
 
-fn begin(connection: &Connection) -> rusqlite::Result<()> {
-    if !connection.is_autocommit() {
+fn begin(connection: &Connection) -> Result<(), Unwritable> {
+    roll_back(connection);
+    let begun = connection.execute_batch("BEGIN IMMEDIATE");
+    begun.map_err(|error| Unwritable::from_sql("begin to write to the database", error))
+}
+
+fn commit(connection: &Connection) -> Result<(), Unwritable> {
+    connection.execute_batch("COMMIT").map_err(|error| {
         roll_back(connection);
-    }
-    connection.execute_batch("BEGIN IMMEDIATE")
+        Unwritable::from_sql("commit to the database", error)
+    })
 }
 
+/// Undoes the transaction if there is one.
 fn roll_back(connection: &Connection) {
     if !connection.is_autocommit()
         && let Err(error) = connection.execute_batch("ROLLBACK")
@@ -149,7 +217,8 @@ fn roll_back(connection: &Connection) {
     }
 }
 
-/// Runs `work`; when it fails or panics, what it wrote is undone and nothing else.
+/// Runs `work`; when it fails or panics, what it wrote is undone and nothing else, unless that is
+/// impossible: then the whole transaction is gone afterwards.
 fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
     let step = |sql: &str| -> Result<()> {
         let run = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
@@ -160,15 +229,22 @@ fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Re
         log::error!("a database write panicked");
         Err(Error::new(Kind::Internal, "internal error"))
     });
-    if outcome.is_err() {
-        step("ROLLBACK TO job")?;
+    if connection.is_autocommit() {
+        return outcome;
     }
-    step("RELEASE job")?;
-    outcome
+    let undone = if outcome.is_err() { step("ROLLBACK TO job") } else { Ok(()) };
+    let Err(error) = undone.and_then(|()| step("RELEASE job")) else { return outcome };
+    roll_back(connection);
+    // A job that failed knows better what went wrong.
+    outcome.and(Err(error))
 }
 
-fn unwritable(cause: String) -> Error {
-    Error::new(Kind::Unavailable, "the database can't be written now").with_source(cause)
+/// Why the transaction is gone after a job with this outcome.
+fn loss<T>(outcome: &Result<T>) -> Unwritable {
+    match outcome {
+        Err(error) => Unwritable::new(error),
+        Ok(_) => Unwritable { kind: Kind::Unavailable, cause: "the transaction ended early".to_owned() },
+    }
 }
 
 fn stopped() -> Error {
@@ -211,6 +287,111 @@ mod tests {
             rows.map_err(|error| sql_error("read", error))
         };
         assert_eq!(writer.run(read).await.unwrap(), (1i64, 3i64));
+    }
+
+    fn sqlite_failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures_of_a_batch() {
+        use rusqlite::ffi;
+        for (code, kind) in [
+            (ffi::SQLITE_FULL, Kind::NoSpace),
+            (ffi::SQLITE_IOERR_SHMSIZE, Kind::NoSpace),
+            (ffi::SQLITE_IOERR_WRITE, Kind::Unavailable),
+            (ffi::SQLITE_BUSY, Kind::Unavailable),
+            (ffi::SQLITE_CORRUPT, Kind::Unavailable),
+        ] {
+            assert_eq!(Unwritable::from_sql("commit", sqlite_failure(code)).error().kind(), kind, "{code}");
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_full_disk_inside_a_job_is_no_space_and_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(dir.path());
+        let pages = |most: i64| {
+            move |connection: &Connection| {
+                let set = connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()));
+                set.map_err(|error| sql_error("limit", error))
+            }
+        };
+        let fill = |connection: &Connection| {
+            let run = connection.execute("CREATE TABLE big AS SELECT zeroblob(1000000)", []);
+            run.map(drop).map_err(|error| sql_error("fill", error))
+        };
+        writer.run(pages(10)).await.unwrap();
+        let full = futures_util::future::join3(writer.run(fill), writer.run(fill), writer.run(fill)).await;
+        for outcome in [full.0, full.1, full.2] {
+            assert_eq!(outcome.unwrap_err().kind(), Kind::NoSpace);
+        }
+        writer.run(pages(1_000_000)).await.unwrap();
+        writer.run(fill).await.unwrap();
+    }
+
+    #[actix_rt::test]
+    async fn a_job_that_loses_the_transaction_fails_its_batch_and_no_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(dir.path());
+        let before = writer.run(|connection| insert(connection, 1));
+        let loses = writer.run(|connection| -> Result<()> {
+            // What SQLite does by itself when it cannot go on.
+            connection.execute_batch("ROLLBACK").unwrap();
+            Err(sql_error("write", sqlite_failure(rusqlite::ffi::SQLITE_FULL)))
+        });
+        let after = writer.run(|connection| insert(connection, 2));
+        // Holds the writer until all three are waiting, so that they share a batch.
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        let (entered, inside) = oneshot::channel();
+        let holds = writer.run(move |_| {
+            let _ = entered.send(());
+            gate.recv().map_err(|_| stopped())
+        });
+        let released = async {
+            inside.await.unwrap();
+            let queued = futures_util::future::join3(before, loses, after);
+            let release = async {
+                release.send(()).unwrap();
+            };
+            futures_util::future::join(queued, release).await.0
+        };
+        let (held, (before, loses, after)) = futures_util::future::join(holds, released).await;
+        held.unwrap();
+        for outcome in [before, loses, after] {
+            assert_eq!(outcome.unwrap_err().kind(), Kind::NoSpace);
+        }
+        writer.run(|connection| insert(connection, 1)).await.unwrap();
+        writer.run(|connection| insert(connection, 2)).await.unwrap();
+    }
+
+    #[actix_rt::test]
+    async fn a_commit_that_fails_is_unavailable_and_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(dir.path());
+        let deferred = |connection: &Connection| {
+            connection.execute_batch("CREATE TABLE c (x REFERENCES t (x) DEFERRABLE INITIALLY DEFERRED)").unwrap();
+            Ok(())
+        };
+        writer.run(deferred).await.unwrap();
+        let orphan = writer.run(|connection| {
+            connection.execute("INSERT INTO c VALUES (7)", []).map(drop).map_err(|error| sql_error("insert", error))
+        });
+        assert_eq!(orphan.await.unwrap_err().kind(), Kind::Unavailable);
+        writer.run(|connection| insert(connection, 1)).await.unwrap();
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_news_once() {
+        let mut health = Health::default();
+        let full = || Err(Unwritable { kind: Kind::NoSpace, cause: "full".into() });
+        let busy = || Err(Unwritable { kind: Kind::Unavailable, cause: "busy".into() });
+        assert!(!health.note(&Ok(()), true));
+        assert!(health.note(&full(), true) && !health.note(&full(), true));
+        assert!(!health.note(&Ok(()), false), "nothing was written");
+        assert!(!health.note(&full(), true));
+        assert!(health.note(&busy(), false) && !health.note(&busy(), false));
+        assert!(health.note(&Ok(()), true) && !health.note(&Ok(()), true));
     }
 
     #[actix_rt::test]
