@@ -32,8 +32,9 @@ pub(super) fn path(object: &Path) -> PathBuf {
     path.into()
 }
 
-/// Writes the description of the object at `object`, over an older one if there is one.
-pub(super) fn write(object: &Path, info: &BlobInfo) -> io::Result<()> {
+/// Writes the description of the object at `object`, in one step over an older one if there is one;
+/// `waiting` is a name of its own on the same file system.
+pub(super) fn write(object: &Path, info: &BlobInfo, waiting: &Path) -> io::Result<()> {
     let description = Description {
         sha256: info.digest.to_string(),
         logical_size: info.logical_size,
@@ -43,7 +44,8 @@ pub(super) fn write(object: &Path, info: &BlobInfo) -> io::Result<()> {
     };
     let text = serde_json::to_vec(&description).map_err(io::Error::other)?;
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(FILE_MODE).open(path(object))?.write_all(&text)
+    options.write(true).create_new(true).mode(FILE_MODE).open(waiting)?.write_all(&text)?;
+    std::fs::rename(waiting, path(object))
 }
 
 /// What the object at `object` says of itself; `None` when there is no object.

@@ -49,10 +49,15 @@ impl Writer {
         let path = self.root.join(key.to_string());
         let folder = path.parent().unwrap_or(&self.root);
         let new_entries = self.make_folders(folder)?;
-        let written = describe::write(&path, info).and_then(|()| self.write_object(&path, folder, body));
-        if written.is_err() && !path.exists() {
+        let waiting = waiting_name(&self.root);
+        let described = describe::write(&path, info, &waiting);
+        let written = described.and_then(|()| self.write_object(&path, folder, body));
+        if written.is_err() {
             // Best effort: a description without an object says nothing.
-            drop(std::fs::remove_file(describe::path(&path)));
+            drop(std::fs::remove_file(&waiting));
+            if !path.exists() {
+                drop(std::fs::remove_file(describe::path(&path)));
+            }
         }
         // The object first: where the file system keeps a journal, its sync takes along the entries
         // that lead to it, and the syncs of the folders find nothing left to do.
@@ -136,17 +141,22 @@ impl AsRef<File> for Unnamed {
     }
 }
 
+/// A name that nothing else has, for what gets its real name later.
+fn waiting_name(root: &Path) -> PathBuf {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    root.join(format!("{WAITING_PREFIX}{}-{number}", std::process::id()))
+}
+
 /// Gives a file without a name its name. A file of that name can only be another attempt of the same
 /// upload: it is replaced in one step, since a reader may open it at any time.
 fn name_file(root: &Path, file: &File, path: &Path) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let source = format!("/proc/self/fd/{}", file.as_raw_fd());
     let link = |target: &Path| linkat(CWD, &source, CWD, target, AtFlags::SYMLINK_FOLLOW);
     match link(path) {
         Err(rustix::io::Errno::EXIST) => {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let waiting = root.join(format!("{WAITING_PREFIX}{}-{number}", std::process::id()));
+            let waiting = waiting_name(root);
             link(&waiting)?;
             std::fs::rename(&waiting, path)?;
             // When both were names of one file already, renaming leaves both.
