@@ -1,8 +1,10 @@
 //! The end of a server.
 //!
-//! First signal: the draining flag is up (health answers 503), no new connections, requests in
-//! flight finish within the drain time, then the engine finishes, then status 0. An engine that
-//! cannot go on ends the process with [`exit::FATAL`], so that it is started afresh.
+//! First signal: the draining flag is up (every answer asks its client to close the connection), no new
+//! connections, requests in flight finish within the drain time, then the engine ends its threads and
+//! closes its stores, then status 0. Every step has a bound, so that nothing that is stuck keeps the
+//! process alive. An engine that cannot go on ends the process with [`exit::FATAL`], so that it is
+//! started afresh.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +16,8 @@ use super::engine::EngineControl;
 use super::signals::Signals;
 use crate::exit;
 
-/// What the engine gets at least, however long the requests took.
-const ENGINE_STOP_MIN: Duration = Duration::from_secs(5);
+/// How much longer than the drain time the HTTP server may take: it looks at the time once a second.
+const SERVER_STOP_EXTRA: Duration = Duration::from_secs(3);
 
 /// Runs the server until it is stopped; returns the exit code.
 pub async fn until_stopped(
@@ -41,27 +43,22 @@ pub async fn until_stopped(
     }
 
     let begun = Instant::now();
-    // before the listener closes, so that a balancer can see it on a connection it has
+    // before the listener closes, so that clients see it on the connections they have
     draining.store(true, Ordering::SeqCst);
     let stopped = handle.stop(true);
     tokio::select! {
         reason = &mut fatal => return give_up(&reason),
-        _ = async { tokio::join!(stopped, server) } => {}
+        _ = tokio::time::timeout(drain + SERVER_STOP_EXTRA, async { tokio::join!(stopped, server) }) => {}
     }
     let requests_ms = begun.elapsed().as_millis();
     if begun.elapsed() >= drain {
         log::warn!("the drain time is over, requests in flight may have been cut duration_ms={requests_ms}");
     }
 
-    let left = drain.saturating_sub(begun.elapsed()).max(ENGINE_STOP_MIN);
+    // bounded by itself: a timeout around it could win and leave threads running and stores open
     tokio::select! {
         reason = &mut fatal => return give_up(&reason),
-        done = tokio::time::timeout(left, stop(left)) => {
-            if done.is_err() {
-                // what was acknowledged is durable already, and the rest is undone at the next start
-                log::warn!("the engine did not stop in time seconds={}", left.as_secs());
-            }
-        }
+        () = stop(drain.saturating_sub(begun.elapsed())) => {}
     }
     log::info!("stopped requests_ms={requests_ms} duration_ms={}", begun.elapsed().as_millis());
     exit::OK

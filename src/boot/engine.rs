@@ -35,7 +35,8 @@ pub struct Started {
 pub struct EngineControl {
     /// Ready when the engine cannot go on; says why.
     pub fatal: LocalBoxFuture<'static, String>,
-    /// Finishes what is inside and closes the stores, within the time given.
+    /// Waits for requests inside, at most the time given, then ends the engine and closes the stores, which
+    /// is bounded too.
     pub stop: Box<dyn FnOnce(Duration) -> LocalBoxFuture<'static, ()>>,
 }
 

@@ -1,8 +1,8 @@
 //! From a checked configuration to a running server, and back to nothing.
 //!
-//! Order of start: open files, folders, the address, the engine, HTTP. The address is taken before
-//! the engine touches any data, so that a second server on the same port does no harm, but answers
-//! only when the engine is there. The end is in [`drain`].
+//! Order of start: open files, folders and their locks, the address, the engine, HTTP. Locks and the
+//! address are taken before the engine touches any data, so that a second server on the same data or
+//! port does no harm, but answers only when the engine is there. The end is in [`drain`].
 
 pub mod banner;
 pub mod drain;
@@ -59,6 +59,9 @@ pub fn run(config: &Config) -> u8 {
 async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> {
     let open_files = open_files::raise();
     folders::create(config)?;
+    // never released, not even when this returns: a thread that did not end in time may still write,
+    // until the kernel ends it and drops the locks
+    std::mem::forget(folders::lock(config)?);
     let socket = listen::bind(&config.bucket.address, config.bucket.port)?;
 
     let started = tokio::select! {

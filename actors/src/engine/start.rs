@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Engine, Inner};
 use crate::download::{ContentCache, ContentSource};
@@ -20,6 +22,10 @@ use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
 use crate::store::meta::{MetaStore, NewIntent};
 use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
+
+/// How long threads may take to end: one may be inside a call that does not return, and the last one
+/// to end closes the database.
+const THREADS_END_MAX: Duration = Duration::from_secs(5);
 
 /// How much the engine may take, and how it does its work.
 #[derive(Clone, Debug)]
@@ -49,7 +55,7 @@ pub struct EngineSettings {
 /// The running actors. Ends them in order when told to.
 pub struct EngineTree {
     guardian: Addr<Guardian>,
-    arbiters: Vec<Arbiter>,
+    arbiters: Vec<(&'static str, Arbiter)>,
     admission: Admission,
 }
 
@@ -88,7 +94,7 @@ impl Engine {
         let uploads = tree.child("uploads", move |vital| {
             UploaderPool::new(UploaderPoolSpec { vital, store: contents, breaker, uploaders, backlog_max, stats })
         });
-        tree.arbiters.push(root);
+        tree.arbiters.push(("guardian", root));
 
         let inner = Inner {
             admission: tree.admission.clone(),
@@ -120,23 +126,79 @@ impl EngineTree {
         let child = Supervisor::start_in_arbiter(&arbiter.handle(), move |_| make(vital));
         let watched = child.clone();
         self.guardian.do_send(WatchChild { name, is_alive: Box::new(move || watched.connected()) });
-        self.arbiters.push(arbiter);
+        self.arbiters.push((name, arbiter));
         child
     }
 
-    /// Waits until no request is inside, at most `wait_max`, then ends the actors. Returns whether
-    /// all requests had left.
-    pub async fn stop(self, wait_max: Duration) -> bool {
-        let all_left = tokio::time::timeout(wait_max, self.admission.all_left()).await.is_ok();
+    /// Waits until no request is inside, at most `requests_wait_max`, then ends the actors and their
+    /// threads, which closes the stores; that takes a few seconds at most. Returns whether all
+    /// requests had left.
+    pub async fn stop(self, requests_wait_max: Duration) -> bool {
+        let all_left = timeout(requests_wait_max, self.admission.all_left()).await.is_ok();
         drop(self.guardian);
-        for arbiter in &self.arbiters {
-            arbiter.stop();
-        }
-        for arbiter in self.arbiters {
-            if arbiter.join().is_err() {
-                log::error!("an arbiter thread died");
-            }
+        for name in end_threads(self.arbiters, THREADS_END_MAX).await {
+            log::warn!("a thread did not end in time thread={name}");
         }
         all_left
+    }
+}
+
+/// Stops the arbiters and joins their threads, within `wait_max` altogether; returns who did not end.
+///
+/// Joining blocks, so it has threads of its own, which nothing waits for when time is up: tasks of
+/// the runtime would be waited for at its end.
+async fn end_threads(arbiters: Vec<(&'static str, Arbiter)>, wait_max: Duration) -> Vec<&'static str> {
+    for (_, arbiter) in &arbiters {
+        arbiter.stop();
+    }
+    let deadline = Instant::now() + wait_max;
+    let joins: Vec<_> = arbiters.into_iter().map(|(name, arbiter)| (name, join(arbiter))).collect();
+    let mut late = Vec::new();
+    for (name, join) in joins {
+        match timeout_at(deadline, join).await {
+            Ok(Ok(true)) => {}
+            Ok(_) => log::error!("an arbiter thread died thread={name}"),
+            Err(_) => late.push(name),
+        }
+    }
+    late
+}
+
+/// Ready with whether the thread ended well.
+fn join(arbiter: Arbiter) -> oneshot::Receiver<bool> {
+    let (ended, end) = oneshot::channel();
+    let wait = move || {
+        // Nobody may be waiting any more.
+        let _ = ended.send(arbiter.join().is_ok());
+    };
+    if let Err(error) = std::thread::Builder::new().name("join".into()).spawn(wait) {
+        log::warn!("can't start a thread error=\"{error}\"");
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_thread_that_is_stuck_does_not_keep_the_others_from_ending() {
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        let (entered, inside) = oneshot::channel();
+        let (stuck, idle) = (Arbiter::new(), Arbiter::new());
+        stuck.spawn_fn(move || {
+            let _ = entered.send(());
+            let _ = gate.recv();
+        });
+        inside.await.unwrap();
+        let (held, dropped) = oneshot::channel::<()>();
+        idle.spawn(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        let arbiters = vec![("stuck", stuck), ("idle", idle)];
+        assert_eq!(end_threads(arbiters, Duration::from_millis(500)).await, ["stuck"]);
+        assert!(dropped.await.is_err(), "what lived on the other thread is gone");
+        drop(release);
     }
 }
