@@ -103,7 +103,7 @@ pub static SETTINGS: &[Setting] = &[
         "requests inside at once; more get 503"),
     number("limits.max_logical_size", "MAX_LOGICAL_SIZE", "17179869184", (1, PIB), "bytes",
         "largest file, uncompressed; larger gets 413"),
-    number("limits.spool_memory_max", "SPOOL_MEMORY_MAX", "1073741824", (0, PIB), "bytes",
+    number("limits.spool_memory_max", "SPOOL_MEMORY_MAX", "268435456", (0, PIB), "bytes",
         "memory of all uploads together; past it they use temporary files"),
     number("limits.body_idle_seconds", "BODY_IDLE_SECONDS", "30", (1, 3600), "seconds",
         "longest silence in the middle of an upload"),

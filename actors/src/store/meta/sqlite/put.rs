@@ -31,8 +31,7 @@ pub(super) fn plan(connection: &Connection, plan: &PlanPut) -> Result<PutPlan> {
     {
         return Ok(PutPlan::Stale { current: current.stamp });
     }
-    if logical_size(connection, plan.digest)?.is_some() {
-        hold(connection, &plan.key, plan.stamp, plan.digest, current)?;
+    if hold(connection, &plan.key, plan.stamp, plan.digest, current)? {
         return Ok(PutPlan::Committed);
     }
     let Some(intent) = &plan.intent else { return Ok(PutPlan::Missing) };
@@ -58,8 +57,11 @@ pub(super) fn commit(connection: &Connection, commit: &CommitPut) -> Result<PutC
     if let Some(current) = stale {
         return Ok(PutCommit::Stale { current });
     }
-    hold(connection, &commit.key, commit.stamp, key.digest, current)?;
-    Ok(PutCommit::Committed)
+    if hold(connection, &commit.key, commit.stamp, key.digest, current)? {
+        Ok(PutCommit::Committed)
+    } else {
+        Err(damaged("a known content has no row"))
+    }
 }
 
 /// See [`MetaStore::delete`](crate::store::meta::MetaStore::delete).
@@ -75,8 +77,15 @@ pub(super) fn delete(connection: &Connection, key: &EntryKey, stamp: Stamp) -> R
     Ok(DeleteOutcome::Deleted)
 }
 
-/// Points a name at a known content and moves the counts; a repetition changes nothing.
-fn hold(connection: &Connection, key: &EntryKey, stamp: Stamp, digest: Digest, current: Option<Current>) -> Result<()> {
+/// Points a name at a content and moves the counts; `false`, and nothing changed, when the content
+/// is unknown. A repetition changes nothing.
+fn hold(
+    connection: &Connection,
+    key: &EntryKey,
+    stamp: Stamp,
+    digest: Digest,
+    current: Option<Current>,
+) -> Result<bool> {
     if let Some(current) = &current
         && current.digest == digest
     {
@@ -84,33 +93,42 @@ fn hold(connection: &Connection, key: &EntryKey, stamp: Stamp, digest: Digest, c
             let sql = "UPDATE entries SET modified = ?3 WHERE namespace = ?1 AND name = ?2";
             execute(connection, sql, params![key.namespace().id(), key.name(), stamp.seconds()])?;
         }
-        return Ok(());
+        return Ok(true);
     }
-    let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL WHERE digest = ?1";
-    if execute(connection, sql, params![digest.as_bytes()])? != 1 {
-        return Err(damaged("a known content has no row"));
-    }
+    let Some(size) = add_reference(connection, digest)? else { return Ok(false) };
     let sql = "INSERT INTO entries (namespace, name, modified, digest) VALUES (?1, ?2, ?3, ?4)
         ON CONFLICT (namespace, name) DO UPDATE
         SET modified = excluded.modified, digest = excluded.digest, attrs = excluded.attrs";
     execute(connection, sql, params![key.namespace().id(), key.name(), stamp.seconds(), digest.as_bytes()])?;
-    let size = logical_size(connection, digest)?.ok_or_else(|| damaged("a known content has no row"))?;
     match current {
         Some(current) => {
             let replaced = release(connection, current.digest)?;
-            add_to_totals(connection, 0, size - replaced)
+            add_to_totals(connection, 0, size - replaced)?;
         }
-        None => add_to_totals(connection, 1, size),
+        None => add_to_totals(connection, 1, size)?,
     }
+    Ok(true)
+}
+
+/// Gives a content one more reference; returns its logical size, `None` when it is unknown.
+fn add_reference(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
+    let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL WHERE digest = ?1 RETURNING logical_size";
+    counted(connection, sql, params![digest.as_bytes()])
 }
 
 /// Takes one reference from a content; returns its logical size.
 fn release(connection: &Connection, digest: Digest) -> Result<i64> {
-    let sql = "UPDATE contents SET refs = refs - 1, unused_since = CASE WHEN refs = 1 THEN ?2 END WHERE digest = ?1";
-    if execute(connection, sql, params![digest.as_bytes(), Stamp::now().seconds()])? != 1 {
-        return Err(damaged(&format!("content {digest} has a name but no row")));
-    }
-    logical_size(connection, digest)?.ok_or_else(|| damaged("a known content has no row"))
+    let sql = "UPDATE contents SET refs = refs - 1, unused_since = CASE WHEN refs = 1 THEN ?2 END
+        WHERE digest = ?1 RETURNING logical_size";
+    let size = counted(connection, sql, params![digest.as_bytes(), Stamp::now().seconds()])?;
+    size.ok_or_else(|| damaged(&format!("content {digest} has a name but no row")))
+}
+
+/// Runs an update of at most one row that returns one number.
+fn counted(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Option<i64>> {
+    let failed = |error| sql_error("write to the database", error);
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    statement.query_row(params, |row| row.get(0)).optional().map_err(failed)
 }
 
 /// Makes an uploaded object the recipe of a content that was unknown, without references yet.
