@@ -145,14 +145,15 @@ impl Handler<Lookup> for MetadataActor {
 
     fn handle(&mut self, request: Lookup, context: &mut Self::Context) -> Self::Result {
         let vital = self.vital.clone();
-        if self.reader.is_none() {
-            let store = Arc::clone(&self.store);
-            return Response::fut(vital.guard_work(async move { store.lookup(request.0).await }));
+        let looked_up =
+            vital.guard_state(self, context, |actor, _| actor.reader.as_ref().map(|reader| reader.lookup(&request.0)));
+        match looked_up.transpose() {
+            Some(looked_up) => Response::reply(looked_up.and_then(|entry| entry)),
+            None => {
+                let store = Arc::clone(&self.store);
+                Response::fut(vital.guard_work(async move { store.lookup(request.0).await }))
+            }
         }
-        let looked_up = vital.guard_state(self, context, |actor, _| {
-            actor.reader.as_ref().map_or(Ok(None), |reader| reader.lookup(&request.0))
-        });
-        Response::reply(looked_up.and_then(|entry| entry))
     }
 }
 

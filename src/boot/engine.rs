@@ -12,7 +12,7 @@ use s3dedup_actors::store::meta::{MetaStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::{Engine, EngineSettings, SpoolLimits};
 use tokio::sync::oneshot;
 
-use super::StartError;
+use super::{StartError, matching};
 use crate::config::{Config, KeySharding, Storage};
 
 /// Pieces of files that are read at the same time.
@@ -44,6 +44,7 @@ pub struct EngineControl {
 pub async fn start_engine(config: &Config) -> Result<Started, StartError> {
     let metadata = open_metadata(config)?;
     let contents = open_contents(config).await?;
+    matching::check(metadata.as_ref(), contents.as_ref()).await?;
     let (report, reported) = oneshot::channel();
     let on_fatal = Box::new(move |why| {
         // Nobody listens once the server is stopping anyway.

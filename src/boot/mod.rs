@@ -10,6 +10,7 @@ pub mod engine;
 pub mod folders;
 pub mod front;
 pub mod listen;
+pub mod matching;
 pub mod open_files;
 pub mod server;
 pub mod signals;

@@ -42,8 +42,10 @@ fn a_corrupted_object_gives_a_short_body_never_wrong_bytes() {
 fn a_missing_object_is_a_server_error_not_a_missing_file() {
     let mut server = TestServer::start();
     upload(&server, "x", 0, b"content").send().assert_status(200);
+    let lost = server.objects();
+    upload(&server, "y", 0, b"another content").send().assert_status(200);
     server.stop();
-    for object in server.objects() {
+    for object in lost {
         fs::remove_file(object).unwrap();
     }
     server.start_again();

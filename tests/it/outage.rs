@@ -87,6 +87,43 @@ fn a_locked_database_refuses_writes_in_time_and_recovers() {
 }
 
 #[test]
+fn a_locked_database_refuses_many_writers_of_one_content_in_time() {
+    let server = TestServer::start();
+    let lock = rusqlite::Connection::open(server.data_dir().join("kv.db")).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..16 {
+            let server = &server;
+            scope.spawn(move || assert_refused_for_now(&upload(server, &format!("x/{number}"), 0, b"new content")));
+        }
+    });
+    lock.execute_batch("ROLLBACK").unwrap();
+    eventually("writes work again", || (upload(&server, "x/0", 0, b"new content").send().status == 200).then_some(()));
+    assert_eq!(server.list("x"), ["0"]);
+}
+
+#[test]
+fn a_database_without_its_contents_and_contents_without_their_database_do_not_start() {
+    let mut server = TestServer::start();
+    upload(&server, "x", 0, b"content").send().assert_status(200);
+    server.stop();
+    let (blobs, elsewhere) = (server.data_dir().join("blobs"), server.data_dir().join("elsewhere"));
+    std::fs::rename(&blobs, &elsewhere).unwrap();
+    assert!(server.fails_to_start().contains("the content store is empty"));
+    std::fs::remove_dir_all(&blobs).unwrap();
+    std::fs::rename(&elsewhere, &blobs).unwrap();
+    let (database, elsewhere) = (server.data_dir().join("kv.db"), server.data_dir().join("kv.old"));
+    std::fs::rename(&database, &elsewhere).unwrap();
+    assert!(server.fails_to_start().contains("the database is new"));
+    for leftover in ["kv.db", "kv.db-wal", "kv.db-shm"] {
+        drop(std::fs::remove_file(server.data_dir().join(leftover)));
+    }
+    std::fs::rename(&elsewhere, &database).unwrap();
+    server.start_again();
+    server.request("GET", "/files/x").send().assert_status(200);
+}
+
+#[test]
 fn an_absent_store_refuses_in_time_and_recovers() {
     let mut s3 = S3InProcess::start();
     let server = TestServer::builder().s3(&s3.access).start();

@@ -25,6 +25,11 @@ impl ContentSource {
         Self { store, breaker }
     }
 
+    /// [`Kind::Unavailable`] while the store is known to be down.
+    pub(crate) fn expect_up(&self) -> Result<()> {
+        self.breaker.expect_closed()
+    }
+
     /// Opens an object; `None` when the store has no such object.
     pub(crate) async fn open(&self, key: &BlobKey) -> Result<Option<BlobReader>> {
         let opened = self.breaker.call(self.store.open(key, None));

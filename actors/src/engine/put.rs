@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Engine, gone};
-use crate::lock::{AcquireLock, Lease, Turn};
+use crate::lock::{AcquireLock, Turn};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::store::blob::Spooled;
 use crate::store::meta::{CommitPut, IntentId, PlanPut, PutCommit, PutPlan};
@@ -51,51 +51,49 @@ impl Engine {
         let lease = match self.acquire(put).await? {
             Turn::Granted(lease) => lease,
             Turn::Stored => return Ok(None),
-            Turn::Failed { context } => return Err(Error::new(Kind::Unavailable, context)),
+            Turn::Failed { kind, context } => return Err(Error::new(kind, context)),
         };
-        match self.metadata(put.plan(Some(self.inner.intent.clone()))).await? {
-            PutPlan::Upload { intent, key } => self.upload(put, intent, key, lease).await,
-            plan => {
-                lease.content_is_stored();
-                settled(plan).map(Some)
+        match self.put_under_lock(put).await {
+            Ok(done) => {
+                if done.is_stored {
+                    lease.content_is_stored();
+                }
+                Ok(done.outcome)
+            }
+            Err(error) => {
+                lease.failed(&error);
+                Err(error)
             }
         }
+    }
+
+    async fn put_under_lock(&self, put: &Put) -> Result<Done> {
+        // An intent that cannot be used would only be litter.
+        self.inner.source.expect_up()?;
+        let (intent, key) = match self.metadata(put.plan(Some(self.inner.intent.clone()))).await? {
+            PutPlan::Upload { intent, key } => (intent, key),
+            plan => {
+                let is_stored = plan == PutPlan::Committed;
+                return Ok(Done { is_stored, outcome: Some(settled(plan)?) });
+            }
+        };
+        // When this fails the intent stays: the object may exist, and the cleaner finds it by that.
+        let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
+        self.inner.uploads.send(upload).await.map_err(gone)??;
+        Ok(match self.metadata(put.commit(intent, key)).await? {
+            PutCommit::IntentLost => Done { is_stored: false, outcome: None },
+            PutCommit::Committed => {
+                self.remember(put, key);
+                Done { is_stored: true, outcome: Some(PutOutcome::Stored) }
+            }
+            PutCommit::Stale { current } => Done { is_stored: false, outcome: Some(PutOutcome::Stale { current }) },
+        })
     }
 
     async fn acquire(&self, put: &Put) -> Result<Turn> {
         let late = |_| Error::new(Kind::Unavailable, "the same content is being uploaded too slowly");
         let turn = self.inner.locks.send(AcquireLock { digest: put.body.digest });
         tokio::time::timeout(LOCK_WAIT_MAX, turn).await.map_err(late)?.map_err(gone)?
-    }
-
-    async fn upload(&self, put: &Put, intent: IntentId, key: BlobKey, lease: Lease) -> Result<Option<PutOutcome>> {
-        let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
-        if let Err(error) = self.inner.uploads.send(upload).await.map_err(gone)? {
-            // The intent stays: the object may exist, and the cleaner finds it by the intent.
-            if error.kind() == Kind::Unavailable {
-                lease.store_is_down(error.context());
-            }
-            return Err(error);
-        }
-        let commit = match self.metadata(put.commit(intent, key)).await {
-            Err(error) if error.kind() == Kind::Unavailable => {
-                lease.store_is_down(error.context());
-                return Err(error);
-            }
-            commit => commit?,
-        };
-        match commit {
-            PutCommit::IntentLost => Ok(None),
-            PutCommit::Committed => {
-                lease.content_is_stored();
-                self.remember(put, key);
-                Ok(Some(PutOutcome::Stored))
-            }
-            PutCommit::Stale { current } => {
-                lease.content_is_stored();
-                Ok(Some(PutOutcome::Stale { current }))
-            }
-        }
     }
 
     /// A content is often read soon after it was stored: small ones are kept ready.
@@ -105,9 +103,18 @@ impl Engine {
             && bytes.memory().is_some()
             && let Ok(bytes) = bytes.read_range(0..bytes.len())
         {
-            self.inner.cache.insert(key, bytes);
+            // What arrived is part of a larger network buffer, which is not to be kept with it.
+            self.inner.cache.insert(key, bytes::Bytes::copy_from_slice(&bytes));
         }
     }
+}
+
+/// What one turn under the lock came to.
+struct Done {
+    /// Whether the content is known now, so that those who wait need no upload.
+    is_stored: bool,
+    /// `None` when the caller is to plan anew.
+    outcome: Option<PutOutcome>,
 }
 
 /// One request's wish.

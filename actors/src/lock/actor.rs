@@ -6,7 +6,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, Res
 use tokio::sync::oneshot;
 
 use super::directory::Vacated;
-use crate::model::{Digest, Error, Kind, Result};
+use crate::model::{Digest, Error, Kind, Result, Retry};
 
 /// The lock of one content.
 pub(super) struct LockActor {
@@ -35,8 +35,10 @@ pub enum Turn {
     Granted(Lease),
     /// While you waited its holder stored the content: there is nothing to upload any more.
     Stored,
-    /// While you waited its holder found that the content store does not work.
+    /// While you waited its holder failed for a reason that is yours as well.
     Failed {
+        /// What went wrong.
+        kind: Kind,
         /// What to tell the client.
         context: String,
     },
@@ -46,6 +48,7 @@ pub enum Turn {
 enum Outcome {
     Stored,
     Failed {
+        kind: Kind,
         context: String,
     },
     /// Nothing is known: the next one tries.
@@ -65,10 +68,12 @@ impl Lease {
         self.outcome = Outcome::Stored;
     }
 
-    /// Gives the lock back and fails those who wait, so that a broken backend is not tried by each
-    /// of them in turn.
-    pub fn store_is_down(mut self, context: &str) {
-        self.outcome = Outcome::Failed { context: context.to_owned() };
+    /// Gives the lock back after a failure. When it is one of a backend or of space, those who wait
+    /// fail with it, so that they do not find out one after the other, each after a timeout.
+    pub fn failed(mut self, error: &Error) {
+        if error.retry() == Retry::Later {
+            self.outcome = Outcome::Failed { kind: error.kind(), context: error.context().to_owned() };
+        }
     }
 }
 
@@ -124,7 +129,7 @@ impl Handler<Release> for LockActor {
         self.is_held = false;
         let news = || match &release.outcome {
             Outcome::Stored => Some(Turn::Stored),
-            Outcome::Failed { context } => Some(Turn::Failed { context: context.clone() }),
+            Outcome::Failed { kind, context } => Some(Turn::Failed { kind: *kind, context: context.clone() }),
             Outcome::Open => None,
         };
         while !self.waiting.is_empty()

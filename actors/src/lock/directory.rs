@@ -177,12 +177,14 @@ mod tests {
             if succeeds {
                 lease.content_is_stored()
             } else {
-                lease.store_is_down("down")
+                lease.failed(&Error::new(Kind::NoSpace, "full"))
             }
             for waiter in waiters {
                 match waiter.await.unwrap() {
                     Turn::Stored => assert!(succeeds),
-                    Turn::Failed { context } => assert!(!succeeds && context == "down"),
+                    Turn::Failed { kind, context } => {
+                        assert_eq!((succeeds, kind, context.as_str()), (false, Kind::NoSpace, "full"));
+                    }
                     Turn::Granted(_) => panic!("granted"),
                 }
             }

@@ -7,5 +7,5 @@
 mod actor;
 mod directory;
 
-pub use actor::{Lease, Turn};
+pub use actor::Turn;
 pub use directory::{AcquireLock, LockDirectory, LockStats};

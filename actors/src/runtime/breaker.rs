@@ -55,6 +55,19 @@ impl Breaker {
         outcome
     }
 
+    /// Fails while the circuit is open and it is not yet time for a probe; lets nothing through
+    /// itself.
+    pub fn expect_closed(&self) -> Result<()> {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Open { until, .. } if Instant::now() < until => Err(self.refusal()),
+            _ => Ok(()),
+        }
+    }
+
+    fn refusal(&self) -> Error {
+        Error::new(Kind::Unavailable, format!("{} does not answer now", self.backend))
+    }
+
     fn enter(&self, now: Instant) -> Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match *state {
@@ -67,9 +80,7 @@ impl Breaker {
                 *state = State::Probing { since: now, lasts };
                 Ok(())
             }
-            State::Open { .. } | State::Probing { .. } => {
-                Err(Error::new(Kind::Unavailable, format!("{} does not answer now", self.backend)))
-            }
+            State::Open { .. } | State::Probing { .. } => Err(self.refusal()),
         }
     }
 

@@ -13,10 +13,17 @@ use crate::model::{BlobHash, Digest, Encoding, Error, Kind, Result};
 use crate::runtime::budget::MemoryBudget;
 use crate::store::blob::Spooled;
 
+/// How much larger than its content a gzip body may be: a tight encoder needs far less, and members
+/// without content could otherwise make any content cost any amount of storage and traffic.
+const fn stored_bytes_max(logical_bytes: u64) -> u64 {
+    logical_bytes.saturating_add(logical_bytes / 100).saturating_add(128 * 1024)
+}
+
 /// A body in the middle of being received, without the waiting. Blocks and computes.
 pub(super) struct Intake {
     front: Front,
     kept: Kept,
+    stored_bytes_max: u64,
 }
 
 /// What turns arriving bytes into stored and logical ones.
@@ -62,13 +69,14 @@ impl Intake {
                 Front::Plain { measure, encoder: GzEncoder::new(Vec::new(), level) }
             }
         };
+        let stored_bytes_max = stored_bytes_max(limits.logical_bytes_max);
         let place = Place::new(limits.memory_bytes_max, limits.temp_dir, budget);
-        Self { front, kept: Kept { blake3: blake3::Hasher::new(), place } }
+        Self { front, kept: Kept { blake3: blake3::Hasher::new(), place }, stored_bytes_max }
     }
 
     /// Whether nothing was taken yet.
     pub(super) fn is_untouched(&self) -> bool {
-        self.kept.place.is_empty()
+        self.kept.place.len() == 0
     }
 
     /// Takes the next bytes.
@@ -76,7 +84,12 @@ impl Intake {
         match &mut self.front {
             Front::Gzip(decoder) => {
                 decoder.write_all(&bytes).map_err(broken_gzip)?;
-                self.kept.keep(bytes)
+                self.kept.keep(bytes)?;
+                if self.kept.place.len() > self.stored_bytes_max {
+                    let text = format!("body is larger than {} bytes", self.stored_bytes_max);
+                    return Err(Error::new(Kind::TooLarge, text));
+                }
+                Ok(())
             }
             Front::Plain { measure, encoder } => {
                 measure.write_all(&bytes).map_err(broken_gzip)?;
@@ -88,11 +101,15 @@ impl Intake {
 
     /// The end of the body.
     pub(super) fn finish(self) -> Result<Spooled> {
-        let Self { front, mut kept } = self;
+        let Self { front, mut kept, .. } = self;
         let measure = match front {
             Front::Gzip(mut decoder) => {
                 decoder.try_finish().map_err(broken_gzip)?;
-                decoder.finish().map_err(broken_gzip)?
+                let measure = decoder.finish().map_err(broken_gzip)?;
+                if kept.place.len() > stored_bytes_max(measure.bytes) {
+                    return Err(Error::new(Kind::Invalid, "gzip body is much larger than its content"));
+                }
+                measure
             }
             Front::Plain { measure, encoder } => {
                 kept.keep(encoder.finish().map_err(not_compressed)?.into())?;

@@ -28,8 +28,8 @@ impl Place {
         Self { memory_bytes_max, temp_dir, bytes: 0, held: Held::Memory { pieces: Vec::new(), reservation } }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes == 0
+    pub(super) fn len(&self) -> u64 {
+        self.bytes
     }
 
     /// Takes a piece; blocks when it goes to the file.

@@ -84,6 +84,17 @@ async fn several_members_are_one_content() {
 }
 
 #[actix_rt::test]
+async fn gzip_that_is_mostly_wrapping_is_refused() {
+    let empty_members = gzip(b"", 6).repeat(20_000);
+    let body = [gzip(b"hello", 6), empty_members].concat();
+    let error = spool(BodyEncoding::Gzip, &body, 65_536, 1 << 20).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    let endless = gzip(b"", 6).repeat(500_000);
+    let error = spool(BodyEncoding::Gzip, &endless, 65_536, 16 << 20).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TooLarge);
+}
+
+#[actix_rt::test]
 async fn broken_gzip_is_refused_at_every_cut() {
     let whole = gzip(b"hello world, hello world", 6);
     for cut in 0..whole.len() {

@@ -120,11 +120,12 @@ async fn delete(store: &Store, name: &str, stamp: i64) -> DeleteOutcome {
 }
 
 async fn totals(store: &Store) -> [u64; 4] {
-    let Totals { entries, contents, logical_bytes, stored_bytes } = ok(store.totals().await);
+    let Totals { entries, contents, logical_bytes, stored_bytes, .. } = ok(store.totals().await);
     [entries, contents, logical_bytes, stored_bytes]
 }
 
 async fn an_upload_becomes_an_entry(store: Store) {
+    assert_eq!(ok(store.totals().await), Totals::default());
     assert_eq!(get(&store, "a").await, None);
     assert_eq!(ok(store.plan_put(plan("a", 5, 1, false)).await), PutPlan::Missing);
     let upload = begin(&store, "a", 5, 1).await;
@@ -133,6 +134,7 @@ async fn an_upload_becomes_an_entry(store: Store) {
     assert_eq!(ok(store.commit_put(commit("a", 5, 1, upload)).await), PutCommit::Committed);
     assert_eq!(get(&store, "a").await, Some((5, 1)));
     assert_eq!(totals(&store).await, [1, 1, 10, 1]);
+    assert_eq!(ok(store.totals().await).uploads_begun, 1);
     ok(store.probe().await);
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
 use tokio::sync::oneshot;
@@ -12,6 +13,11 @@ use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::guard::Vital;
 use crate::store::blob::BlobStore;
+
+/// How long an upload may wait for an uploader.
+const WAIT_MAX: Duration = Duration::from_secs(3);
+/// How often the waiting ones are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a pool is made of, and made again of after a restart.
 #[derive(Clone)]
@@ -53,6 +59,7 @@ pub struct UploaderPool {
 
 struct Waiting {
     upload: UploadBlob,
+    since: Instant,
     reply: oneshot::Sender<Result<()>>,
 }
 
@@ -81,10 +88,6 @@ impl UploaderPool {
             self.counted();
             return;
         }
-        if self.waiting.len() >= self.spec.backlog_max {
-            // Callers that went away must not keep others out.
-            self.waiting.retain(|waiting| !waiting.reply.is_closed());
-        }
         if self.waiting.len() < self.spec.backlog_max {
             self.waiting.push_back(work);
         } else {
@@ -105,6 +108,19 @@ impl UploaderPool {
         });
     }
 
+    /// Refuses what has waited too long: a client is to hear within five seconds that it must come
+    /// again.
+    fn refuse_late(&mut self) {
+        while self.waiting.front().is_some_and(|waiting| waiting.since.elapsed() > WAIT_MAX) {
+            if let Some(late) = self.waiting.pop_front() {
+                let busy = Error::new(Kind::Overloaded, "all uploaders are busy");
+                // The caller may be gone: nobody is left to tell.
+                drop(late.reply.send(Err(busy)));
+            }
+        }
+        self.counted();
+    }
+
     fn counted(&self) {
         self.spec.stats.waiting.store(self.waiting.len(), Ordering::Relaxed);
     }
@@ -113,7 +129,8 @@ impl UploaderPool {
 impl Actor for UploaderPool {
     type Context = Context<Self>;
 
-    fn started(&mut self, _: &mut Self::Context) {
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(LOOK_EVERY, |pool, _| pool.refuse_late());
         self.uploaders = (0..self.spec.uploaders).map(|_| self.uploader()).collect();
         self.idle = (0..self.spec.uploaders).collect();
     }
@@ -134,7 +151,7 @@ impl Handler<UploadBlob> for UploaderPool {
         let (reply, answer) = oneshot::channel();
         let vital = self.spec.vital.clone();
         let accepted = vital.guard_state(self, context, |pool, context| {
-            pool.accept(Waiting { upload, reply }, &context.address());
+            pool.accept(Waiting { upload, since: Instant::now(), reply }, &context.address());
         });
         Box::pin(async move {
             accepted?;
@@ -158,11 +175,8 @@ impl Handler<UploaderFreed> for UploaderPool {
                 return;
             }
             pool.idle.push(freed.number);
-            while let Some(work) = pool.waiting.pop_front() {
-                if !work.reply.is_closed() {
-                    pool.accept(work, &context.address());
-                    break;
-                }
+            if let Some(work) = pool.waiting.pop_front() {
+                pool.accept(work, &context.address());
             }
             pool.counted();
         });

@@ -162,6 +162,14 @@ impl TestServer {
         panic!("the server does not start:\n{}", self.log());
     }
 
+    /// Starts the server on data that it must refuse; returns everything that was printed so far.
+    pub fn fails_to_start(&self) -> String {
+        assert!(self.child.is_none(), "it still runs");
+        let status = self.spawn(free_port()).wait().unwrap();
+        assert_eq!(status.code(), Some(1), "{}", self.log());
+        self.log()
+    }
+
     fn spawn(&self, port: u16) -> Child {
         let binary = env!("CARGO_BIN_EXE_s3dedup");
         let mut command = match self.launch.temp_bytes_max {

@@ -142,6 +142,8 @@ pub struct Totals {
     pub logical_bytes: u64,
     /// Sum of the sizes of all stored objects, in bytes.
     pub stored_bytes: u64,
+    /// Uploads that were ever begun, those that failed included.
+    pub uploads_begun: u64,
 }
 
 /// A store of metadata. Every implementation passes the contract suite in `testkit::meta_contract`.

@@ -17,6 +17,9 @@ use crate::model::{BlobInfo, BlobKey};
 /// Files that wait for their name where the file system can't make files without one.
 const WAITING_PREFIX: &str = ".waiting-";
 
+/// Folders that are remembered: all of a layout of depth two. Forgetting them costs only syncs.
+const FOLDERS_MAX: usize = 70_000;
+
 /// Bytes copied at once from a spool file.
 const COPY_BYTES: usize = 256 * 1024;
 
@@ -65,7 +68,11 @@ impl Writer {
         File::open(folder)?.sync_all()?;
         for made in new_entries {
             File::open(made.parent().unwrap_or(&self.root))?.sync_all()?;
-            self.folders.lock().unwrap_or_else(PoisonError::into_inner).insert(made);
+            let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+            if folders.len() >= FOLDERS_MAX {
+                folders.clear();
+            }
+            folders.insert(made);
         }
         Ok(())
     }

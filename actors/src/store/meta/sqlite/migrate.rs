@@ -73,6 +73,11 @@ pub(super) fn connect(path: &Path, cache_kib: u32) -> Result<Connection> {
          PRAGMA cache_size = -{cache_kib}; PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 67108864;"
     );
     connection.execute_batch(&settings).map_err(open)?;
+    let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0)).map_err(open)?;
+    if mode != "wal" {
+        let text = format!("the database cannot use a write-ahead log here (journal mode {mode}): use a local disk");
+        return Err(Error::new(Kind::Invalid, text));
+    }
     Ok(connection)
 }
 

@@ -126,15 +126,17 @@ pub(super) fn list(connection: &Connection, page: &ListPage) -> Result<NamePage>
 /// The one row of totals.
 pub(super) fn totals(connection: &Connection) -> Result<Totals> {
     let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT entries, contents, logical_bytes, stored_bytes FROM state WHERE id = 1";
+    let sql = "SELECT entries, contents, logical_bytes, stored_bytes,
+        coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'intents'), 0) FROM state WHERE id = 1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-    let row = statement.query_row([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]));
-    let [entries, contents, logical_bytes, stored_bytes]: [i64; 4] = row.map_err(failed)?;
+    let row = statement.query_row([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]));
+    let [entries, contents, logical_bytes, stored_bytes, uploads_begun]: [i64; 5] = row.map_err(failed)?;
     let unsigned = |number: i64| u64::try_from(number).map_err(|_| damaged("negative total"));
     Ok(Totals {
         entries: unsigned(entries)?,
         contents: unsigned(contents)?,
         logical_bytes: unsigned(logical_bytes)?,
         stored_bytes: unsigned(stored_bytes)?,
+        uploads_begun: unsigned(uploads_begun)?,
     })
 }
