@@ -63,7 +63,7 @@ pub static SETTINGS: &[Setting] = &[
     row("locks_type", "LOCKS_TYPE", "memory", Kind::Only("memory"), "where locks live"),
     derived("kv.db in data_dir", "./data/kv.db", row("sqlite.path", "SQLITE_PATH", "", Kind::Path,
         "file of the metadata database")),
-    number("sqlite.pool_size", "SQLITE_MAX_CONNECTIONS", "10", (1, 1024), "",
+    number("sqlite.pool_size", "SQLITE_MAX_CONNECTIONS", "10", (3, 1024), "",
         "connections to the metadata database"),
 
     row("bucket.name", "BUCKET_NAME", "default", Kind::Name, "name of the bucket that holds the contents"),

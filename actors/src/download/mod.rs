@@ -5,12 +5,15 @@ mod decode;
 mod source;
 mod verify;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
 
 pub(crate) use self::cache::ContentCache;
-use crate::model::{Entry, Recipe, Result};
+use crate::model::{Entry, Error, Kind, Recipe, Result, StoredBlob};
 use crate::store::blocking::BlockingPool;
 
 pub(crate) use self::source::ContentSource;
@@ -27,6 +30,24 @@ pub struct Download {
     pub entry: Entry,
     body: Body,
     pool: BlockingPool,
+    damage: Damage,
+}
+
+/// Counts reads that found a stored object missing or damaged; clones share the count.
+#[derive(Clone, Default)]
+pub(crate) struct Damage(Arc<AtomicU64>);
+
+impl Damage {
+    /// Counts and logs one find; `object` says where.
+    pub(crate) fn found(&self, object: &dyn std::fmt::Display, what: &dyn std::fmt::Display) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        log::error!("a stored object is damaged object={object} error=\"{what}\"");
+    }
+
+    /// How many were found since the start.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Verified bytes, or bytes that are verified as they pass.
@@ -46,8 +67,8 @@ impl Body {
 
 impl Download {
     /// `body` yields the stored bytes, verified.
-    pub(crate) fn new(entry: Entry, body: Body, pool: BlockingPool) -> Self {
-        Self { entry, body, pool }
+    pub(crate) fn new(entry: Entry, body: Body, pool: BlockingPool, damage: Damage) -> Self {
+        Self { entry, body, pool, damage }
     }
 
     /// Number of bytes of [`Download::stored`].
@@ -60,7 +81,7 @@ impl Download {
     /// The bytes as stored (gzip). The last piece comes only when all are proven right; otherwise
     /// the stream ends with an error before it.
     pub fn stored(self) -> BoxStream<'static, Result<Bytes>> {
-        self.body.stream()
+        watched(self.body.stream(), &self.entry, self.damage)
     }
 
     /// All the bytes as stored, when they are in memory and proven right already.
@@ -73,6 +94,22 @@ impl Download {
 
     /// The logical bytes (`entry.logical_size` of them), with the same promise.
     pub fn decoded(self) -> BoxStream<'static, Result<Bytes>> {
-        decode::decoded(self.body.stream(), self.entry.logical_size, self.pool)
+        let decoded = decode::decoded(self.body.stream(), self.entry.logical_size, self.pool);
+        watched(decoded, &self.entry, self.damage)
     }
+}
+
+/// Counts damage where it leaves the engine: once, whichever step found it.
+fn watched(
+    body: BoxStream<'static, Result<Bytes>>,
+    entry: &Entry,
+    damage: Damage,
+) -> BoxStream<'static, Result<Bytes>> {
+    let Recipe::Whole(StoredBlob { key, .. }) = entry.recipe;
+    let watch = move |error: &Error| {
+        if error.kind() == Kind::Corrupt {
+            damage.found(&key, error);
+        }
+    };
+    body.inspect_err(watch).boxed()
 }

@@ -1,10 +1,7 @@
 //! Reading what a name points at.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
+use futures_util::StreamExt;
 use futures_util::stream;
-use futures_util::{StreamExt, TryStreamExt};
 
 use super::Engine;
 use crate::download::{Body, Download, Expected, verified};
@@ -28,8 +25,7 @@ impl Engine {
         {
             return Ok(Some(download));
         }
-        self.inner.damage.fetch_add(1, Ordering::Relaxed);
-        log::error!("a stored object is missing digest={}", again.digest);
+        self.inner.damage.found(&again.digest, &"it is missing");
         Err(Error::new(Kind::Corrupt, "the stored content is missing"))
     }
 
@@ -43,21 +39,14 @@ impl Engine {
                 self.checked(blob, reader).await?
             }
         };
-        Ok(Some(Download::new(entry.clone(), body, self.inner.compute.clone())))
+        Ok(Some(Download::new(entry.clone(), body, self.inner.compute.clone(), self.inner.damage.clone())))
     }
 
     async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {
         let key = blob.key;
-        let body = verified(reader.stream, Expected::from(blob));
-        let damage = Arc::clone(&self.inner.damage);
-        let mut body = body.inspect_err(move |error| {
-            if error.kind() == Kind::Corrupt {
-                damage.fetch_add(1, Ordering::Relaxed);
-                log::error!("a stored object is damaged object={key} error=\"{error}\"");
-            }
-        });
+        let mut body = verified(reader.stream, Expected::from(blob));
         if !self.inner.cache.wants(blob.stored_size) {
-            return Ok(Body::Stream(body.boxed()));
+            return Ok(Body::Stream(body));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(blob.stored_size).unwrap_or_default());
         while let Some(piece) = body.next().await {

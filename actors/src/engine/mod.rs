@@ -10,7 +10,6 @@ mod put;
 mod start;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::Addr;
@@ -20,7 +19,7 @@ use actix::{Actor, Handler, Message};
 pub use self::list::NameStream;
 pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
-use crate::download::{ContentCache, ContentSource};
+use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::{LockDirectory, LockStats};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
@@ -54,8 +53,7 @@ struct Inner {
     intent: NewIntent,
     lock_stats: LockStats,
     upload_stats: UploadStats,
-    /// Reads that found an object missing or damaged.
-    damage: Arc<AtomicU64>,
+    damage: Damage,
 }
 
 /// What is inside right now.
@@ -106,7 +104,7 @@ impl Engine {
 
     /// How many reads found a stored object missing or damaged since the start.
     pub fn damage_seen(&self) -> u64 {
-        self.inner.damage.load(Ordering::Relaxed)
+        self.inner.damage.count()
     }
 
     /// Asks the metadata actor. Without an answer in time the outcome of a write is unknown; every

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Engine, Inner};
-use crate::download::{ContentCache, ContentSource};
+use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::{LockDirectory, LockStats};
 use crate::metadata::{MetadataActor, MetadataRouter};
 use crate::model::{Error, KeyLayout, Kind, Result};
@@ -109,7 +109,7 @@ impl Engine {
             intent: NewIntent { instance: settings.instance, layout: settings.layout },
             lock_stats,
             upload_stats,
-            damage: Arc::default(),
+            damage: Damage::default(),
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }

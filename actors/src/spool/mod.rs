@@ -20,7 +20,7 @@ use crate::store::blocking::{BlockingPool, Running};
 /// Bytes collected before a thread works on them.
 const BATCH_BYTES: usize = 256 * 1024;
 /// The largest gzip body, in bytes, that is finished on the caller's thread.
-const INLINE_GZIP_BYTES_MAX: usize = 32 * 1024;
+const INLINE_GZIP_BYTES_MAX: usize = 16 * 1024;
 /// What such a body may claim to decode to, in bytes.
 const INLINE_LOGICAL_BYTES_MAX: u32 = 128 * 1024;
 /// The largest plain body, in bytes, that is compressed on the caller's thread.
