@@ -90,12 +90,18 @@ async fn no_error_answer_is_a_success_or_an_absence() {
 async fn a_page_of_some_web_server_is_not_s3() {
     let server = FaultServer::start(|_, _| answer(200, "<html><body>welcome</body></html>"));
     let store = on(&server);
+    let (body, key) = small();
+    assert_eq!(store.put(&key, &body.bytes, &body.info()).await.unwrap_err().kind(), Kind::Unavailable);
     let (body, key) = large();
     assert!(store.put(&key, &body.bytes, &body.info()).await.is_err());
     assert!(store.list(None, 10).await.is_err());
     assert!(store.probe().await.is_err());
     assert!(store.delete(&[key]).await.is_err());
     assert_eq!(store.stat(&key).await.unwrap_err().kind(), Kind::Corrupt);
+    // Such a server may well have ETags, but not S3's status.
+    let server = FaultServer::start(|_, _| Reply::Answer(202, "ETag: \"e\"\r\n", String::new()));
+    let (body, key) = small();
+    assert_eq!(on(&server).put(&key, &body.bytes, &body.info()).await.unwrap_err().kind(), Kind::Unavailable);
 }
 
 #[tokio::test]
@@ -118,7 +124,7 @@ async fn trouble_that_passes_is_not_seen() {
         let server = FaultServer::start(move |n, line| match n {
             0 | 1 => trouble.clone(),
             _ if line.starts_with("GET") => answer(200, "contents"),
-            _ => answer(200, ""),
+            _ => Reply::Answer(200, "ETag: \"e\"\r\n", String::new()),
         });
         let store = on(&server);
         let (body, key) = small();
