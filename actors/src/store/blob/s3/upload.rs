@@ -113,12 +113,12 @@ impl S3Store {
             true => slice.sha256(pool).await.map_err(Fault::Local)?,
             false => UNSIGNED.to_owned(),
         };
-        let attempt = || async {
-            let (body, mishap) = slice.body(pool);
-            let sent = wire.send_body(path, command.clone(), headers.clone(), body, slice.len(), &sha256).await;
-            sent.map_err(|fault| mishap.take().map_or(fault, Fault::Local))
+        let attempt = |progress| {
+            let (body, mishap) = slice.body(pool, &progress);
+            let sent = wire.send_body(path, command.clone(), headers.clone(), body, slice.len(), &sha256);
+            async move { sent.await.map_err(|fault| mishap.take().map_or(fault, Fault::Local)) }
         };
-        Patience::upload(&wire.settings().timeouts, slice.len()).run(attempt).await
+        Patience::upload(&wire.settings().timeouts, slice.len()).run_watched(attempt).await
     }
 
     async fn complete(&self, upload: &Upload, parts: Vec<Part>) -> Result<(), Fault> {
