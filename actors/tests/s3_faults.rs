@@ -5,6 +5,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -90,12 +93,18 @@ async fn no_error_answer_is_a_success_or_an_absence() {
 async fn a_page_of_some_web_server_is_not_s3() {
     let server = FaultServer::start(|_, _| answer(200, "<html><body>welcome</body></html>"));
     let store = on(&server);
+    let (body, key) = small();
+    assert_eq!(store.put(&key, &body.bytes, &body.info()).await.unwrap_err().kind(), Kind::Unavailable);
     let (body, key) = large();
     assert!(store.put(&key, &body.bytes, &body.info()).await.is_err());
     assert!(store.list(None, 10).await.is_err());
     assert!(store.probe().await.is_err());
     assert!(store.delete(&[key]).await.is_err());
     assert_eq!(store.stat(&key).await.unwrap_err().kind(), Kind::Corrupt);
+    // Such a server may well have ETags, but not S3's status.
+    let server = FaultServer::start(|_, _| Reply::Answer(202, "ETag: \"e\"\r\n", String::new()));
+    let (body, key) = small();
+    assert_eq!(on(&server).put(&key, &body.bytes, &body.info()).await.unwrap_err().kind(), Kind::Unavailable);
 }
 
 #[tokio::test]
@@ -118,7 +127,7 @@ async fn trouble_that_passes_is_not_seen() {
         let server = FaultServer::start(move |n, line| match n {
             0 | 1 => trouble.clone(),
             _ if line.starts_with("GET") => answer(200, "contents"),
-            _ => answer(200, ""),
+            _ => Reply::Answer(200, "ETag: \"e\"\r\n", String::new()),
         });
         let store = on(&server);
         let (body, key) = small();
@@ -154,6 +163,84 @@ async fn a_server_that_is_down_or_silent_is_told_within_the_limit() {
             assert_eq!(error.kind(), Kind::Unavailable, "{error}");
         }
     }
+}
+
+/// A server that takes connections, reads nothing and answers nothing; the number of connections.
+fn deaf() -> (String, Arc<AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming().map_while(std::result::Result::ok) {
+            count.fetch_add(1, Ordering::SeqCst);
+            held.push(stream);
+        }
+    });
+    (endpoint, taken)
+}
+
+#[tokio::test]
+async fn a_large_upload_to_a_silent_server_is_told_as_soon_as_a_small_one() {
+    let (deaf, taken) = deaf();
+    let reads_all = FaultServer::start(|_, _| Reply::Hang);
+    let fails_late = FaultServer::start(|_, _| {
+        std::thread::sleep(Duration::from_millis(1500));
+        error(500, "InternalError")
+    });
+    let content = noise(3, 8 << 20);
+    let put = |endpoint: &str, place| {
+        let pool = BlockingPool::start("blocking", 2, 64).expect("threads");
+        let store = S3Store::new(S3Settings::new(endpoint, "bucket", "a", "s", "garage"), pool).expect("settings");
+        let body = spooled(&content, place);
+        async move { store.put(&key_of(&body.info()), &body.bytes, &body.info()).await.unwrap_err() }
+    };
+    let puts = [
+        put(&deaf, Place::File),
+        put(&deaf, Place::Memory),
+        put(&deaf, Place::Pieces(100_000)),
+        put(&reads_all.endpoint, Place::File),
+        put(&fails_late.endpoint, Place::File),
+    ];
+    let started = Instant::now();
+    let errors = futures_util::future::join_all(puts).await;
+    // Four seconds of silence, and hashing and sending on a busy machine.
+    assert!(started.elapsed() < Duration::from_secs(7), "{:?}", started.elapsed());
+    for error in errors {
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    }
+    assert_eq!(taken.load(Ordering::SeqCst), 3);
+    assert_eq!(reads_all.requests().len(), 1);
+    assert!((2..=3).contains(&fails_late.requests().len()), "{:?}", fails_late.requests());
+}
+
+#[tokio::test]
+async fn a_slow_upload_gets_its_time_as_long_as_it_moves() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let size = 24 << 20;
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut buffer, mut taken) = (vec![0; 64 << 10], 0);
+        while taken < size {
+            std::thread::sleep(Duration::from_millis(15));
+            stream.read_exact(&mut buffer).unwrap();
+            taken += buffer.len();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n").unwrap();
+        // What is left of the request is its head's length.
+        drop(std::io::copy(&mut stream, &mut std::io::sink()));
+    });
+    let mut settings = S3Settings::new(&endpoint, "bucket", "a", "s", "garage");
+    settings.part_size = size as u64;
+    settings.timeouts = S3Timeouts { request: Duration::from_secs(3), tries: 1, ..S3Timeouts::default() };
+    let pool = BlockingPool::start("blocking", 2, 64).expect("threads");
+    let body = spooled(&noise(4, size), Place::Memory);
+    let started = Instant::now();
+    let store = S3Store::new(settings, pool).expect("settings");
+    store.put(&key_of(&body.info()), &body.bytes, &body.info()).await.unwrap();
+    assert!(started.elapsed() > Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 fn unused_port() -> u16 {
@@ -275,7 +362,7 @@ async fn an_end_that_was_lost_but_happened_is_found_by_looking() {
     )
     .leak();
     let size = info.stored_size as usize;
-    let ends = std::sync::atomic::AtomicUsize::new(0);
+    let ends = AtomicUsize::new(0);
     let server = FaultServer::start(move |_, line| {
         if line.contains("?uploads") {
             answer(200, BEGUN)
@@ -284,7 +371,7 @@ async fn an_end_that_was_lost_but_happened_is_found_by_looking() {
         } else if line.starts_with("HEAD") {
             Reply::Answer(200, described, "x".repeat(size))
         } else {
-            match ends.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            match ends.fetch_add(1, Ordering::SeqCst) {
                 0 => Reply::Close,
                 _ => error(404, "NoSuchUpload"),
             }

@@ -10,12 +10,14 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use reqwest::Body;
 use sha2::{Digest as _, Sha256};
 
+use super::retry::Progress;
 use super::wire::EMPTY_SHA256;
 use crate::model::{Error, Result};
 use crate::store::blob::SpooledBytes;
 use crate::store::blocking::BlockingPool;
 
-/// How much is read from a file at once; two reads are under way per request.
+/// How much is handed to the connection, and read from a file, at once; two reads are under way per
+/// request.
 const PIECE_BYTES: u64 = 256 << 10;
 /// How much is hashed by one job.
 const HASH_BYTES: u64 = 1 << 20;
@@ -100,23 +102,37 @@ impl Slice {
         Some(wanted)
     }
 
-    /// A request body. When sending fails, ask the [`Mishap`] first.
-    pub fn body(&self, pool: &BlockingPool) -> (Body, Mishap) {
-        let mishap = Mishap::default();
+    /// A request body. When sending fails, ask the [`Mishap`] first. Every piece that the connection
+    /// takes is told to `progress`.
+    pub fn body(&self, pool: &BlockingPool, progress: &Progress) -> (Body, Mishap) {
+        let (mishap, progress) = (Mishap::default(), progress.clone());
         let body = match self.in_memory() {
-            Some(mut pieces) if pieces.len() <= 1 => Body::from(pieces.pop().unwrap_or_default()),
-            Some(pieces) => Body::wrap_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>))),
+            Some(mut pieces) if pieces.len() <= 1 && self.len() <= PIECE_BYTES => {
+                Body::from(pieces.pop().unwrap_or_default())
+            }
+            // A large piece taken whole would look like no progress until its last byte is sent.
+            Some(pieces) => {
+                let pieces = pieces.into_iter().flat_map(cut).map(Ok::<_, std::io::Error>);
+                Body::wrap_stream(stream::iter(pieces).inspect(move |_| progress.made()))
+            }
             None => {
                 let (bytes, pool, noted) = (self.bytes.clone(), pool.clone(), mishap.clone());
                 let reads = stream::iter(self.pieces()).map(move |range| {
                     let (bytes, pool) = (bytes.clone(), pool.clone());
                     async move { pool.run(move |_| bytes.read_range(range)).await?.map_err(unreadable) }
                 });
-                Body::wrap_stream(reads.buffered(2).map_err(move |error| noted.keep(error)))
+                let reads = reads.buffered(2).inspect_ok(move |_| progress.made());
+                Body::wrap_stream(reads.map_err(move |error| noted.keep(error)))
             }
         };
         (body, mishap)
     }
+}
+
+/// Pieces of at most [`PIECE_BYTES`], without a copy.
+fn cut(bytes: Bytes) -> impl Iterator<Item = Bytes> {
+    let (len, step) = (bytes.len(), PIECE_BYTES as usize);
+    (0..len).step_by(step).map(move |at| bytes.slice(at..len.min(at + step)))
 }
 
 fn hash_step(mut hasher: Sha256, bytes: &SpooledBytes, step: Range<u64>) -> std::io::Result<Sha256> {
@@ -173,7 +189,7 @@ mod tests {
     }
 
     async fn read(slice: &Slice, pool: &BlockingPool) -> Vec<u8> {
-        let (body, mishap) = slice.body(pool);
+        let (body, mishap) = slice.body(pool, &Progress::default());
         let response = reqwest::Response::from(http_response(body));
         let got = response.bytes().await.unwrap().to_vec();
         assert!(mishap.take().is_none());
@@ -190,7 +206,7 @@ mod tests {
         let place = SpooledBytes::in_file(tempfile::tempfile().unwrap(), 10);
         let slice = Slice::new(&place, 0..10);
         assert!(slice.sha256(&pool).await.is_err());
-        let (body, mishap) = slice.body(&pool);
+        let (body, mishap) = slice.body(&pool, &Progress::default());
         assert!(reqwest::Response::from(http_response(body)).bytes().await.is_err());
         assert!(mishap.take().is_some());
     }

@@ -1,10 +1,11 @@
 //! When to try again: exponential back-off with full jitter, few tries, little time.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::fault::Fault;
 use super::settings::S3Timeouts;
@@ -14,6 +15,39 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// An attempt with less time than this is not worth making.
 const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
+/// When an attempt last got on. Clones tell of the same attempt.
+#[derive(Clone)]
+pub(super) struct Progress(Arc<Mutex<Instant>>);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Progress {
+    /// The attempt got on just now.
+    pub fn made(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// When the attempt last got on; at first, when it began.
+    pub fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when there was no progress for `limit`.
+    async fn stalled(&self, limit: Duration) {
+        loop {
+            let until = self.last() + limit;
+            if Instant::now() >= until {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+}
+
 /// The limits of one request with all its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Patience {
@@ -21,24 +55,31 @@ pub(super) struct Patience {
     attempt: Duration,
     /// For all attempts and the pauses between them.
     total: Duration,
+    /// For waiting in vain: the time without progress at the end of an attempt, and the pauses, of
+    /// all attempts together. A server that is down or silent is told after this, whatever the size.
+    quiet: Duration,
     tries: u32,
 }
 
 impl Patience {
     /// For requests whose bodies are small.
     pub fn small(timeouts: &S3Timeouts) -> Self {
-        Self { attempt: timeouts.request, total: timeouts.request, tries: timeouts.tries }
+        let limit = timeouts.request;
+        Self { attempt: limit, total: limit, quiet: limit, tries: timeouts.tries }
     }
 
-    /// For an upload of `size` bytes: a slow line gets time for one attempt and for a second one.
+    /// For an upload of `size` bytes: a slow line gets time for one attempt and for a second one, as
+    /// long as the bytes move.
     pub fn upload(timeouts: &S3Timeouts, size: u64) -> Self {
         let transfer = Duration::from_secs_f64(size as f64 / timeouts.upload_rate_min as f64);
-        Self { attempt: timeouts.request + transfer, total: timeouts.request + 2 * transfer, tries: timeouts.tries }
+        let (attempt, total) = (timeouts.request + transfer, timeouts.request + 2 * transfer);
+        Self { attempt, total, quiet: timeouts.request, tries: timeouts.tries }
     }
 
     /// For a request that makes the server work.
     pub fn patient(timeouts: &S3Timeouts) -> Self {
-        Self { attempt: timeouts.idle, total: timeouts.idle, tries: timeouts.tries }
+        let limit = timeouts.idle;
+        Self { attempt: limit, total: limit, quiet: limit, tries: timeouts.tries }
     }
 
     /// Calls `attempt` until it succeeds, fails for good, or time or tries are used up; then the
@@ -48,18 +89,38 @@ impl Patience {
         A: FnMut() -> F,
         F: Future<Output = Result<T, Fault>>,
     {
+        self.run_watched(|_| attempt()).await
+    }
+
+    /// Like [`run`](Self::run), for attempts that tell their [`Progress`].
+    pub async fn run_watched<T, F, A>(self, mut attempt: A) -> Result<T, Fault>
+    where
+        A: FnMut(Progress) -> F,
+        F: Future<Output = Result<T, Fault>>,
+    {
         let started = Instant::now();
+        let mut quiet_left = self.quiet;
         let mut tried = 0;
         loop {
             let left = self.total.saturating_sub(started.elapsed());
-            let outcome = timeout(left.min(self.attempt), attempt()).await.unwrap_or(Err(Fault::Silent));
+            let progress = Progress::default();
+            let watched = async {
+                tokio::select! {
+                    biased;
+                    outcome = attempt(progress.clone()) => outcome,
+                    () = progress.stalled(quiet_left) => Err(Fault::Silent),
+                }
+            };
+            let outcome = timeout(left.min(self.attempt), watched).await.unwrap_or(Err(Fault::Silent));
             let fault = match outcome {
                 Ok(value) => return Ok(value),
                 Err(fault) => fault,
             };
             tried += 1;
             let pause = jittered(tried);
-            if tried >= self.tries || !fault.is_transient() || started.elapsed() + pause + ATTEMPT_MIN > self.total {
+            quiet_left = quiet_left.saturating_sub(progress.last().elapsed() + pause);
+            let time_is_up = quiet_left < ATTEMPT_MIN || started.elapsed() + pause + ATTEMPT_MIN > self.total;
+            if tried >= self.tries || !fault.is_transient() || time_is_up {
                 return Err(fault);
             }
             log::debug!("s3 request is tried again tried={tried} pause_ms={} cause={fault}", pause.as_millis());

@@ -42,11 +42,13 @@ pub struct S3Settings {
 pub struct S3Timeouts {
     /// For a connection.
     pub connect: Duration,
-    /// For the whole of a small request with all its retries, or for the head of a download.
+    /// For the whole of a small request with all its retries, for the head of a download, or for
+    /// an upload that does not move.
     pub request: Duration,
     /// Between two pieces of a download, and for a server to assemble an object from its parts.
     pub idle: Duration,
-    /// Uploads get [`request`](Self::request) plus their size at this rate, in bytes per second.
+    /// An attempt of an upload gets [`request`](Self::request) plus its size at this rate, in bytes
+    /// per second, as long as it moves.
     pub upload_rate_min: u64,
     /// How often one request is tried.
     pub tries: u32,

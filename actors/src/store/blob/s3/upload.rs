@@ -46,7 +46,8 @@ impl S3Store {
             Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart: None };
         let slice = Slice::new(bytes, 0..bytes.len());
         let sent = self.send_slice(path, command, describe::to_headers(info)?, &slice).await;
-        sent.map(drop).map_err(|fault| fault.into_error(&format!("put {path}")))
+        sent.and_then(|response| stored_etag(&response).map(drop))
+            .map_err(|fault| fault.into_error(&format!("put {path}")))
     }
 
     /// Stores an object in parts; it appears under its key when all of them are there.
@@ -97,9 +98,7 @@ impl S3Store {
         let multipart = Some(Multipart::new(number, &upload.id));
         let command = Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart };
         let response = self.send_slice(&upload.path, command, HeaderMap::new(), &slice).await?;
-        let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
-        let etag = etag.ok_or_else(|| Fault::Nonsense("a part has no ETag".to_owned()))?.to_owned();
-        Ok(Part { part_number: number, etag })
+        Ok(Part { part_number: number, etag: stored_etag(&response)? })
     }
 
     async fn send_slice(
@@ -114,12 +113,12 @@ impl S3Store {
             true => slice.sha256(pool).await.map_err(Fault::Local)?,
             false => UNSIGNED.to_owned(),
         };
-        let attempt = || async {
-            let (body, mishap) = slice.body(pool);
-            let sent = wire.send_body(path, command.clone(), headers.clone(), body, slice.len(), &sha256).await;
-            sent.map_err(|fault| mishap.take().map_or(fault, Fault::Local))
+        let attempt = |progress| {
+            let (body, mishap) = slice.body(pool, &progress);
+            let sent = wire.send_body(path, command.clone(), headers.clone(), body, slice.len(), &sha256);
+            async move { sent.await.map_err(|fault| mishap.take().map_or(fault, Fault::Local)) }
         };
-        Patience::upload(&wire.settings().timeouts, slice.len()).run(attempt).await
+        Patience::upload(&wire.settings().timeouts, slice.len()).run_watched(attempt).await
     }
 
     async fn complete(&self, upload: &Upload, parts: Vec<Part>) -> Result<(), Fault> {
@@ -152,6 +151,18 @@ impl S3Store {
         self.delete_batch(std::slice::from_ref(key)).await?;
         Err(Error::new(Kind::Unavailable, "the content store did not keep what it was given")
             .with_source(format!("s3 put {key} in parts: size or metadata differ")))
+    }
+}
+
+/// The ETag of what was stored. S3 answers 200 and tells one; whatever else answers a PUT with
+/// success may have stored nothing.
+fn stored_etag(response: &Response) -> Result<String, Fault> {
+    let status = response.status().as_u16();
+    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+    match etag {
+        Some(etag) if status == 200 => Ok(etag.to_owned()),
+        Some(_) => Err(Fault::Nonsense(format!("a PUT is answered with status {status}"))),
+        None => Err(Fault::Nonsense(format!("a PUT is answered with status {status} and no ETag"))),
     }
 }
 
