@@ -4,12 +4,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::put::execute;
 use super::read::{blob_key, raw_blob};
+use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, Recipe, Result, Stamp};
 use crate::store::meta::IntentId;
 
 /// See [`MetaStore::condemn`](crate::store::meta::MetaStore::condemn).
-pub(super) fn condemn(connection: &Connection, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
+pub(super) fn condemn(connection: &Write<'_>, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
         FROM contents c JOIN representations r ON r.digest = c.digest
@@ -20,8 +21,8 @@ pub(super) fn condemn(connection: &Connection, digest: Digest, unused_since: Sta
     let blob = raw.into_blob(digest)?;
     execute(connection, "DELETE FROM contents WHERE digest = ?1", [digest.as_bytes()])?;
     execute(connection, "DELETE FROM representations WHERE digest = ?1", [digest.as_bytes()])?;
-    let sql = "UPDATE state SET contents = contents - 1, stored_bytes = stored_bytes - ?1 WHERE id = 1";
-    execute(connection, sql, [to_sql(blob.stored_size)?])?;
+    let stored_bytes = -to_sql(blob.stored_size)?;
+    connection.add_to_totals(TotalsChange { contents: -1, stored_bytes, ..TotalsChange::default() });
     add_condemned(connection, blob.key)?;
     Ok(Some(Recipe::Whole(blob)))
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp};
 use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, NewIntent, PlanPut, PutCommit, PutPlan};
@@ -24,7 +25,7 @@ pub(super) fn foresee(connection: &Connection, plan: &PlanPut) -> Result<Option<
 }
 
 /// See [`MetaStore::plan_put`](crate::store::meta::MetaStore::plan_put).
-pub(super) fn plan(connection: &Connection, plan: &PlanPut) -> Result<PutPlan> {
+pub(super) fn plan(connection: &Write<'_>, plan: &PlanPut) -> Result<PutPlan> {
     let current = current(connection, &plan.key)?;
     if let Some(current) = &current
         && current.stamp > plan.stamp
@@ -40,7 +41,7 @@ pub(super) fn plan(connection: &Connection, plan: &PlanPut) -> Result<PutPlan> {
 }
 
 /// See [`MetaStore::commit_put`](crate::store::meta::MetaStore::commit_put).
-pub(super) fn commit(connection: &Connection, commit: &CommitPut) -> Result<PutCommit> {
+pub(super) fn commit(connection: &Write<'_>, commit: &CommitPut) -> Result<PutCommit> {
     let key = commit.blob.key;
     let current = current(connection, &commit.key)?;
     let stale = current.as_ref().map(|current| current.stamp).filter(|stamp| *stamp > commit.stamp);
@@ -65,7 +66,7 @@ pub(super) fn commit(connection: &Connection, commit: &CommitPut) -> Result<PutC
 }
 
 /// See [`MetaStore::delete`](crate::store::meta::MetaStore::delete).
-pub(super) fn delete(connection: &Connection, key: &EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+pub(super) fn delete(connection: &Write<'_>, key: &EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
     let Some(current) = current(connection, key)? else { return Ok(DeleteOutcome::Absent) };
     if current.stamp > stamp {
         return Ok(DeleteOutcome::Stale { current: current.stamp });
@@ -73,14 +74,14 @@ pub(super) fn delete(connection: &Connection, key: &EntryKey, stamp: Stamp) -> R
     let sql = "DELETE FROM entries WHERE namespace = ?1 AND name = ?2";
     execute(connection, sql, params![key.namespace().id(), key.name()])?;
     let size = release(connection, current.digest)?;
-    add_to_totals(connection, -1, -size)?;
+    connection.add_to_totals(TotalsChange { entries: -1, logical_bytes: -size, ..TotalsChange::default() });
     Ok(DeleteOutcome::Deleted)
 }
 
 /// Points a name at a content and moves the counts; `false`, and nothing changed, when the content
 /// is unknown. A repetition changes nothing.
 fn hold(
-    connection: &Connection,
+    connection: &Write<'_>,
     key: &EntryKey,
     stamp: Stamp,
     digest: Digest,
@@ -100,13 +101,11 @@ fn hold(
         ON CONFLICT (namespace, name) DO UPDATE
         SET modified = excluded.modified, digest = excluded.digest, attrs = excluded.attrs";
     execute(connection, sql, params![key.namespace().id(), key.name(), stamp.seconds(), digest.as_bytes()])?;
-    match current {
-        Some(current) => {
-            let replaced = release(connection, current.digest)?;
-            add_to_totals(connection, 0, size - replaced)?;
-        }
-        None => add_to_totals(connection, 1, size)?,
-    }
+    let (entries, replaced) = match current {
+        Some(current) => (0, release(connection, current.digest)?),
+        None => (1, 0),
+    };
+    connection.add_to_totals(TotalsChange { entries, logical_bytes: size - replaced, ..TotalsChange::default() });
     Ok(true)
 }
 
@@ -132,7 +131,7 @@ fn counted(connection: &Connection, sql: &str, params: impl rusqlite::Params) ->
 }
 
 /// Makes an uploaded object the recipe of a content that was unknown, without references yet.
-fn adopt(connection: &Connection, commit: &CommitPut) -> Result<()> {
+fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
     let blob = &commit.blob;
     let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
     let size = to_sql(commit.logical_size)?;
@@ -153,8 +152,8 @@ fn adopt(connection: &Connection, commit: &CommitPut) -> Result<()> {
             blob.stored_hash.as_bytes()
         ],
     )?;
-    let sql = "UPDATE state SET contents = contents + 1, stored_bytes = stored_bytes + ?1 WHERE id = 1";
-    execute(connection, sql, params![stored_size]).map(drop)
+    connection.add_to_totals(TotalsChange { contents: 1, stored_bytes: stored_size, ..TotalsChange::default() });
+    Ok(())
 }
 
 /// Writes an intent under a generation that no object of this content has had or may still have.
@@ -198,11 +197,6 @@ fn logical_size(connection: &Connection, digest: Digest) -> Result<Option<i64>> 
     let mut statement =
         connection.prepare_cached("SELECT logical_size FROM contents WHERE digest = ?1").map_err(failed)?;
     statement.query_row([digest.as_bytes()], |row| row.get(0)).optional().map_err(failed)
-}
-
-fn add_to_totals(connection: &Connection, entries: i64, logical_bytes: i64) -> Result<()> {
-    let sql = "UPDATE state SET entries = entries + ?1, logical_bytes = logical_bytes + ?2 WHERE id = 1";
-    execute(connection, sql, params![entries, logical_bytes]).map(drop)
 }
 
 /// Runs a statement that writes; returns the number of rows it changed.

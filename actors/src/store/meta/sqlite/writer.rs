@@ -3,6 +3,8 @@
 //! Each job runs in a savepoint of its own, so a failing job undoes only itself; answers are given
 //! after the common commit is on the disk. With many writers the cost of a sync is shared.
 
+use std::cell::Cell;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -85,8 +87,56 @@ impl Health {
     }
 }
 
+/// A write transaction that several jobs share: the connection, and what the jobs add to the totals.
+/// The totals are one row that every job changes, so it is written once, with the commit.
+pub(super) struct Write<'a> {
+    connection: &'a Connection,
+    totals: Cell<TotalsChange>,
+}
+
+/// What is to be added to the row of totals.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct TotalsChange {
+    pub(super) entries: i64,
+    pub(super) contents: i64,
+    pub(super) logical_bytes: i64,
+    pub(super) stored_bytes: i64,
+}
+
+impl Deref for Write<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl Write<'_> {
+    /// Adds to the totals, unless the job fails.
+    pub(super) fn add_to_totals(&self, change: TotalsChange) {
+        let sum = self.totals.get();
+        self.totals.set(TotalsChange {
+            entries: sum.entries + change.entries,
+            contents: sum.contents + change.contents,
+            logical_bytes: sum.logical_bytes + change.logical_bytes,
+            stored_bytes: sum.stored_bytes + change.stored_bytes,
+        });
+    }
+
+    fn write_totals(&self) -> rusqlite::Result<()> {
+        let sum = self.totals.get();
+        if sum == TotalsChange::default() {
+            return Ok(());
+        }
+        let sql = "UPDATE state SET entries = entries + ?1, contents = contents + ?2,
+            logical_bytes = logical_bytes + ?3, stored_bytes = stored_bytes + ?4 WHERE id = 1";
+        let parameters = [sum.entries, sum.contents, sum.logical_bytes, sum.stored_bytes];
+        self.connection.prepare_cached(sql)?.execute(parameters).map(drop)
+    }
+}
+
 enum Attempt<'a> {
-    Run(&'a Connection),
+    Run(&'a Write<'a>),
     Refuse(Error),
 }
 
@@ -115,14 +165,14 @@ impl Writer {
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        F: FnOnce(&Write<'_>) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel::<Result<T>>();
         let work: Work = Box::new(move |attempt| {
             let (outcome, lost) = match attempt {
-                Attempt::Run(connection) => {
-                    let outcome = in_savepoint(connection, work);
-                    let lost = connection.is_autocommit().then(|| loss(&outcome));
+                Attempt::Run(write) => {
+                    let outcome = in_savepoint(write, work);
+                    let lost = write.is_autocommit().then(|| loss(&outcome));
                     (outcome, lost)
                 }
                 Attempt::Refuse(error) => (Err(error), None),
@@ -172,6 +222,7 @@ fn write_until_closed(connection: &Connection, inbox: &Receiver<Job>) {
 fn write_batch(connection: &Connection, batch: Vec<Job>, health: &mut Health) {
     let changes = connection.total_changes();
     let mut lost = begin(connection).err();
+    let write = Write { connection, totals: Cell::default() };
     let mut finishes = Vec::with_capacity(batch.len());
     for job in batch {
         let attempt = match &lost {
@@ -179,7 +230,7 @@ fn write_batch(connection: &Connection, batch: Vec<Job>, health: &mut Health) {
             None if job.queued.elapsed() > WAIT_MAX => {
                 Attempt::Refuse(Error::new(Kind::Overloaded, "metadata writes are too slow"))
             }
-            None => Attempt::Run(connection),
+            None => Attempt::Run(&write),
         };
         let ran = (job.work)(attempt);
         finishes.push(ran.finish);
@@ -187,7 +238,7 @@ fn write_batch(connection: &Connection, batch: Vec<Job>, health: &mut Health) {
     }
     let fate = match lost {
         Some(why) => Err(why),
-        None => commit(connection),
+        None => commit(&write),
     };
     health.note(&fate, connection.total_changes() != changes);
     for finish in finishes {
@@ -201,9 +252,9 @@ fn begin(connection: &Connection) -> Result<(), Unwritable> {
     begun.map_err(|error| Unwritable::from_sql("begin to write to the database", error))
 }
 
-fn commit(connection: &Connection) -> Result<(), Unwritable> {
-    connection.execute_batch("COMMIT").map_err(|error| {
-        roll_back(connection);
+fn commit(write: &Write<'_>) -> Result<(), Unwritable> {
+    write.write_totals().and_then(|()| write.execute_batch("COMMIT")).map_err(|error| {
+        roll_back(write);
         Unwritable::from_sql("commit to the database", error)
     })
 }
@@ -219,22 +270,26 @@ fn roll_back(connection: &Connection) {
 
 /// Runs `work`; when it fails or panics, what it wrote is undone and nothing else, unless that is
 /// impossible: then the whole transaction is gone afterwards.
-fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+fn in_savepoint<T>(write: &Write<'_>, work: impl FnOnce(&Write<'_>) -> Result<T>) -> Result<T> {
     let step = |sql: &str| -> Result<()> {
-        let run = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        let run = write.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
         run.map(drop).map_err(|error| sql_error("write to the database", error))
     };
+    let totals = write.totals.get();
     step("SAVEPOINT job")?;
-    let outcome = catch_unwind(AssertUnwindSafe(|| work(connection))).unwrap_or_else(|_| {
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(write))).unwrap_or_else(|_| {
         log::error!("a database write panicked");
         Err(Error::new(Kind::Internal, "internal error"))
     });
-    if connection.is_autocommit() {
+    if outcome.is_err() {
+        write.totals.set(totals);
+    }
+    if write.is_autocommit() {
         return outcome;
     }
     let undone = if outcome.is_err() { step("ROLLBACK TO job") } else { Ok(()) };
     let Err(error) = undone.and_then(|()| step("RELEASE job")) else { return outcome };
-    roll_back(connection);
+    roll_back(write);
     // A job that failed knows better what went wrong.
     outcome.and(Err(error))
 }
@@ -282,7 +337,7 @@ mod tests {
         assert_eq!(fails.unwrap_err().kind(), Kind::Invalid);
         assert_eq!(panics.unwrap_err().kind(), Kind::Internal);
         works.unwrap();
-        let read = |connection: &Connection| {
+        let read = |connection: &Write<'_>| {
             let rows = connection.query_row("SELECT count(*), max(x) FROM t", [], |row| Ok((row.get(0)?, row.get(1)?)));
             rows.map_err(|error| sql_error("read", error))
         };
@@ -312,12 +367,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let writer = writer(dir.path());
         let pages = |most: i64| {
-            move |connection: &Connection| {
+            move |connection: &Write<'_>| {
                 let set = connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()));
                 set.map_err(|error| sql_error("limit", error))
             }
         };
-        let fill = |connection: &Connection| {
+        let fill = |connection: &Write<'_>| {
             let run = connection.execute("CREATE TABLE big AS SELECT zeroblob(1000000)", []);
             run.map(drop).map_err(|error| sql_error("fill", error))
         };
@@ -369,7 +424,7 @@ mod tests {
     async fn a_commit_that_fails_is_unavailable_and_undone() {
         let dir = tempfile::tempdir().unwrap();
         let writer = writer(dir.path());
-        let deferred = |connection: &Connection| {
+        let deferred = |connection: &Write<'_>| {
             connection.execute_batch("CREATE TABLE c (x REFERENCES t (x) DEFERRABLE INITIALLY DEFERRED)").unwrap();
             Ok(())
         };
