@@ -1,11 +1,14 @@
 //! Garage as a process: what users run. One node, one bucket, data in a temporary folder.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use tempfile::TempDir;
 
 pub const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
@@ -78,9 +81,19 @@ fn write_config(path: &std::path::Path, folder: &TempDir, [api, rpc, admin]: [u1
     file.expect("config").write_all(text.as_bytes()).expect("config");
 }
 
+/// Ports that nothing listens on and that no other test was given. They lie below the range that
+/// outgoing connections take theirs from.
 fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("port"));
-    listeners.map(|listener| listener.local_addr().expect("address").port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    [(); 3].map(|()| {
+        loop {
+            let port = rand::rng().random_range(10_000..32_000);
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+                return port;
+            }
+        }
+    })
 }
 
 impl Drop for Garage {
