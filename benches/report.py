@@ -59,6 +59,9 @@ NOTES = [
     "the content and its entry before it acknowledges a write.",
     f"Load generators and servers share this machine's {os.cpu_count()} cores; s3dedup on S3 shares them with its S3 "
     "server, too.",
+    "Why a target is missed, where it is: a new content waits for the disk three times (its intent, the object with its "
+    "folders, the commit), so its rate is that of the disk's syncs; small GETs and duplicate PUTs use all of the "
+    "processor; large GETs from S3 add a copy, a hash and a send of every byte to the same cores.",
 ]
 
 
