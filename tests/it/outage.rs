@@ -164,6 +164,33 @@ fn a_store_that_accepts_and_never_answers_is_refused_in_time() {
 }
 
 #[test]
+fn a_full_upload_backlog_refuses_in_time_and_serves_again() {
+    let mut s3 = S3InProcess::start();
+    let one_at_a_time = TestServer::builder().env("UPLOADER_POOL_SIZE", 1).env("UPLOAD_BACKLOG_MAX", 1);
+    let server = one_at_a_time.s3(&s3.access).start();
+    let silent = s3.fall_silent();
+    let reasons: Vec<String> = std::thread::scope(|scope| {
+        let uploads: Vec<_> = (0..6)
+            .map(|number| {
+                let server = &server;
+                scope.spawn(move || {
+                    let content = format!("content {number}");
+                    let answer = assert_refused_for_now(&upload(server, &format!("{number}"), 0, content.as_bytes()));
+                    answer.header("x-exception").unwrap_or_default().to_owned()
+                })
+            })
+            .collect();
+        uploads.into_iter().map(|upload| upload.join().unwrap()).collect()
+    });
+    let refused_by_the_backlog = reasons.iter().filter(|reason| reason.contains("too many uploads")).count();
+    assert!(refused_by_the_backlog >= 3, "{reasons:?}");
+    drop(silent);
+    s3.start_again();
+    eventually("writes work again", || (upload(&server, "x", 0, b"new content").send().status == 200).then_some(()));
+    assert_eq!(server.list(""), ["x"]);
+}
+
+#[test]
 fn a_full_disk_while_spooling_is_told_and_survived() {
     let server = TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).temp_bytes_max(1 << 20).start();
     for seed in 0..3 {
