@@ -2,4 +2,6 @@
 
 pub mod blob;
 pub mod blocking;
+pub mod instances;
 pub mod meta;
+pub mod postgres;

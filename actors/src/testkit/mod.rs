@@ -3,6 +3,7 @@
 pub mod blob_contract;
 pub mod faulty;
 pub mod meta_contract;
+pub mod postgres;
 
 use std::io::Write;
 
