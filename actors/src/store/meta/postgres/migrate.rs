@@ -55,7 +55,10 @@ async fn setting(session: &Session, name: &str) -> Result<String> {
 
 /// The version of the schema; `None` when there is none.
 async fn version(session: &Session) -> Result<Option<usize>> {
-    if one(session, "SELECT to_regclass('s3dedup.schema_versions')::text").await?.is_none() {
+    // Asks the tables and not to_regclass(), whose memory may be older than the turn that was waited for.
+    let exists = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 's3dedup' AND c.relname = 'schema_versions'";
+    if one(session, exists).await?.is_none() {
         return Ok(None);
     }
     let version = one(session, "SELECT max(version) FROM s3dedup.schema_versions").await?;
