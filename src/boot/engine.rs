@@ -138,5 +138,6 @@ fn engine_settings(config: &Config, instance: String) -> EngineSettings {
         uploaders: config.actors.uploader_pool_size,
         upload_backlog_max: config.actors.upload_backlog_max,
         compute_threads: config.actors.cpu_threads(),
+        distributed_locks: None,
     }
 }
