@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Arbiter, Supervisor};
+use actix::{Actor, Arbiter, Handler, Message, Supervisor};
 use s3dedup_actors::model::Digest;
 use s3dedup_actors::runtime::guard::Vital;
 use s3dedup_actors::runtime::guardian::Guardian;
@@ -17,10 +17,13 @@ use s3dedup_actors::testkit::locks::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
 };
 use s3dedup_actors::testkit::postgres::PostgresServer;
+use tokio::sync::oneshot;
 
 const HOLDERS: usize = 256;
 const RUN: Duration = Duration::from_secs(5);
-const SINGLES: u64 = 3_000;
+const SINGLES: u64 = 5_000;
+/// Locks that are held meanwhile, at most.
+const HELD_MAX: usize = 50;
 
 fn main() {
     // Cargo asks every benchmark for its tests as well.
@@ -44,9 +47,10 @@ fn main() {
         "pairs_per_statement": (count as f64 / batches as f64 * 10.0).round() / 10.0,
         "acquire_p50_us": quantile(&many, 0.5),
         "acquire_p99_us": quantile(&many, 0.99),
-        "single_acquire_p50_us": single.0,
-        "bare_try_lock_p50_us": single.1,
-        "single_to_bare": (single.0 / single.1 * 100.0).round() / 100.0,
+        "single_acquire_p50_us": single.acquire,
+        "bare_try_lock_p50_us": single.bare,
+        "echo_p50_us": single.echo,
+        "single_to_bare": (single.acquire / single.bare * 100.0).round() / 100.0,
     });
     println!("{report}");
 }
@@ -77,7 +81,7 @@ async fn pairs(locks: &DistributedLocks, run: Duration) -> Vec<Duration> {
                 next.set(next.get() + 1);
                 let digest = digest(next.get());
                 let began = Instant::now();
-                let lease = locks.acquire(&digest, began + Duration::from_secs(60)).await.unwrap();
+                let lease = locks.acquire(digest, began + Duration::from_secs(60)).await.unwrap();
                 took.borrow_mut().push(began.elapsed());
                 drop(lease);
             }
@@ -91,35 +95,71 @@ async fn pairs(locks: &DistributedLocks, run: Duration) -> Vec<Duration> {
     took
 }
 
-/// One after the other, an acquisition through the actor and a bare statement in turn: medians.
-fn singles(system: &actix::SystemRunner, locks: &DistributedLocks, server: &PostgresServer) -> (f64, f64) {
+/// Medians in microseconds.
+struct Singles {
+    acquire: f64,
+    bare: f64,
+    echo: f64,
+}
+
+/// Answers at once: what it takes to ask another thread.
+struct Echo;
+
+impl Actor for Echo {
+    type Context = actix::Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Call(oneshot::Sender<()>);
+
+impl Handler<Call> for Echo {
+    type Result = ();
+
+    fn handle(&mut self, call: Call, _: &mut Self::Context) {
+        let _ = call.0.send(());
+    }
+}
+
+/// One after the other and in turn: an acquisition through the actor, a bare statement, an answer of
+/// another thread.
+fn singles(system: &actix::SystemRunner, locks: &DistributedLocks, server: &PostgresServer) -> Singles {
+    let echo = system.block_on(async { Echo::start_in_arbiter(&Arbiter::new().handle(), |_| Echo) });
     let bare = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let session = bare.block_on(Connector::new(&server.access()).unwrap().connect()).unwrap();
     let client = session.client();
-    let (lock, unlock) = bare.block_on(async {
-        let lock = client.prepare("SELECT pg_try_advisory_lock($1)").await.unwrap();
-        (lock, client.prepare("SELECT pg_advisory_unlock($1)").await.unwrap())
-    });
-    let (mut through_actor, mut directly) = (Vec::new(), Vec::new());
+    let lock = bare.block_on(client.prepare("SELECT pg_try_advisory_lock($1)")).unwrap();
+    let (mut through_actor, mut directly, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut leases = Vec::new();
     for number in 0..SINGLES {
         let digest = digest(u64::MAX - number);
         let began = Instant::now();
-        let lease = system.block_on(locks.acquire(&digest, began + Duration::from_secs(60))).unwrap();
+        leases.push(system.block_on(locks.acquire(digest, began + Duration::from_secs(60))).unwrap());
         through_actor.push(began.elapsed());
-        drop(lease);
-        std::thread::sleep(Duration::from_micros(500));
 
         let number = i64::try_from(number).unwrap();
         let began = Instant::now();
         let row = bare.block_on(client.query_one(&lock, &[&number])).unwrap();
         directly.push(began.elapsed());
         assert!(row.get::<_, bool>(0));
-        bare.block_on(client.query_one(&unlock, &[&number])).unwrap();
-        std::thread::sleep(Duration::from_micros(500));
+
+        let began = Instant::now();
+        let (reply, answer) = oneshot::channel();
+        echo.do_send(Call(reply));
+        system.block_on(answer).unwrap();
+        echoes.push(began.elapsed());
+
+        if leases.len() == HELD_MAX {
+            leases.clear();
+            bare.block_on(client.batch_execute("SELECT pg_advisory_unlock_all()")).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
-    through_actor.sort_unstable();
-    directly.sort_unstable();
-    (quantile(&through_actor, 0.5), quantile(&directly, 0.5))
+    let median = |mut took: Vec<Duration>| {
+        took.sort_unstable();
+        quantile(&took, 0.5)
+    };
+    Singles { acquire: median(through_actor), bare: median(directly), echo: median(echoes) }
 }
 
 /// Of sorted durations, in microseconds.

@@ -44,7 +44,7 @@ impl Locks {
         let turn = tokio::time::timeout_at(deadline.into(), turn).await.map_err(late)?.map_err(gone)??;
         match (turn, &self.distributed) {
             (Turn::Granted(lease), Some(distributed)) => {
-                let key = distributed.acquire(&digest, deadline);
+                let key = distributed.acquire(digest, deadline);
                 match tokio::time::timeout_at(deadline.into(), key).await.map_err(late).flatten() {
                     Ok(key) => Ok(Turn::Granted(lease.with_key(key))),
                     Err(error) => {

@@ -45,9 +45,9 @@ impl DistributedLocks {
 
     /// Waits until this instance holds the key of a content; gives up at the deadline, and when the
     /// returned future is dropped.
-    pub async fn acquire(&self, digest: &Digest, deadline: Instant) -> Result<KeyLease> {
+    pub async fn acquire(&self, digest: Digest, deadline: Instant) -> Result<KeyLease> {
         let (reply, lease) = oneshot::channel();
-        self.actor.do_send(AcquireKey { key: LockKey::new(&self.bucket, digest), deadline, reply });
+        self.actor.do_send(AcquireKey { key: LockKey::new(&self.bucket, &digest), deadline, reply });
         let gone = |_| Error::new(Kind::Unavailable, "a part of the server is being restarted");
         lease.await.map_err(gone)?
     }

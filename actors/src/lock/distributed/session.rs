@@ -172,6 +172,11 @@ async fn serve(
     spec.stats.connected(true);
     let (batches, mut received) = mpsc::unbounded_channel();
     tell(actor, SessionEvent::Began(LiveSession { epoch: Arc::clone(&epoch), batches }));
+    let ping_every = spec.ttl / 5;
+    // Made once: moving a timer further away costs nothing.
+    let (ping, limit) = (tokio::time::sleep(ping_every), tokio::time::sleep(ANSWER_MAX));
+    tokio::pin!(ping, limit);
+    let mut sent = began;
     let (why, since) = loop {
         let batch = tokio::select! {
             biased;
@@ -179,12 +184,24 @@ async fn serve(
             () = session.closed() => {
                 break (Error::new(Kind::Unavailable, "the connection was closed"), Instant::now());
             }
-            () = tokio::time::sleep(spec.ttl / 5) => Some(Vec::new()),
+            () = &mut ping => {
+                ping.as_mut().reset((sent + ping_every).max(Instant::now() + ping_every / 10).into());
+                if sent.elapsed() < ping_every {
+                    continue;
+                }
+                Some(Vec::new())
+            }
         };
         // The actor has gone on without this session.
         let Some(steps) = batch else { return };
-        let sent = Instant::now();
-        match in_time(statement.run(session.client(), &steps)).await {
+        sent = Instant::now();
+        limit.as_mut().reset((sent + ANSWER_MAX).into());
+        let answer = tokio::select! {
+            biased;
+            answer = statement.run(session.client(), &steps) => answer,
+            () = &mut limit => Err(too_late()),
+        };
+        match answer {
             Ok(outcomes) => {
                 epoch.prove(sent);
                 if !steps.is_empty() {
@@ -204,8 +221,11 @@ async fn serve(
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Error::new(Kind::Unavailable, "the database does not answer in time");
-    tokio::time::timeout(ANSWER_MAX, work).await.map_err(late)?
+    tokio::time::timeout(ANSWER_MAX, work).await.map_err(|_| too_late())?
+}
+
+fn too_late() -> Error {
+    Error::new(Kind::Unavailable, "the database does not answer in time")
 }
 
 fn tell(actor: &WeakAddr<DistributedLockActor>, event: SessionEvent) {
