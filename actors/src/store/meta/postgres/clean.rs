@@ -171,7 +171,7 @@ pub(super) async fn list_condemned(database: &Database, after: Option<BlobKey>, 
 /// See [`MetaStore::forget`](crate::store::meta::MetaStore::forget).
 pub(super) async fn forget(database: &Database, keys: Vec<BlobKey>) -> Result<()> {
     for keys in keys.chunks(PER_TRANSACTION) {
-        let (digests, generations, _) = columns(keys)?;
+        let Columns { digests, generations, .. } = Columns::of(keys)?;
         database.write(Again::Harmless, &FORGET, &[&digests, &generations]).await?;
     }
     Ok(())
@@ -199,7 +199,7 @@ pub(super) async fn list_contents(
 
 /// See [`MetaStore::are_known`](crate::store::meta::MetaStore::are_known).
 pub(super) async fn are_known(database: &Database, keys: Vec<BlobKey>) -> Result<Vec<bool>> {
-    let (digests, generations, depths) = columns(&keys)?;
+    let Columns { digests, generations, depths } = Columns::of(&keys)?;
     let rows = database.read(&ARE_KNOWN, &[&digests, &generations, &depths]).await?;
     if rows.len() != keys.len() {
         return Err(damaged("an answer for each object"));
@@ -214,11 +214,21 @@ pub(super) async fn lead(database: &Database, task: &str, holder: &str, term: Du
     column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)
 }
 
-/// Names of objects as three arrays: digests, generations, depths.
-fn columns(keys: &[BlobKey]) -> Result<(Vec<&[u8]>, Vec<i64>, Vec<i32>)> {
-    let digests = keys.iter().map(|key| key.digest.as_bytes().as_slice()).collect();
-    let generations = keys.iter().map(|key| signed(key.generation)).collect::<Result<_>>()?;
-    Ok((digests, generations, keys.iter().map(|key| i32::from(key.layout.depth())).collect()))
+/// Names of objects as columns.
+struct Columns<'a> {
+    digests: Vec<&'a [u8]>,
+    generations: Vec<i64>,
+    depths: Vec<i32>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(keys: &'a [BlobKey]) -> Result<Self> {
+        Ok(Self {
+            digests: keys.iter().map(|key| key.digest.as_bytes().as_slice()).collect(),
+            generations: keys.iter().map(|key| signed(key.generation)).collect::<Result<_>>()?,
+            depths: keys.iter().map(|key| i32::from(key.layout.depth())).collect(),
+        })
+    }
 }
 
 fn limit(rows: usize) -> i64 {
