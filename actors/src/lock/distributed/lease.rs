@@ -52,7 +52,7 @@ pub struct KeyLease {
 }
 
 impl KeyLease {
-    /// Whether the key may be another instance's by now. It stays lost.
+    /// Whether the key may be another instance's by now.
     pub fn is_lost(&self) -> bool {
         self.epoch.is_over()
     }
