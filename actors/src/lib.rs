@@ -18,7 +18,7 @@ mod upload;
 
 pub use cluster::Membership;
 pub use download::Download;
-pub use engine::{Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome};
+pub use engine::{Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome, Readiness};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
 pub use runtime::guardian::OnFatal;

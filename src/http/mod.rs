@@ -10,6 +10,7 @@ pub mod connection;
 pub mod dates;
 pub mod error;
 pub mod filetracker;
+pub mod health;
 pub mod path;
 pub mod query;
 pub mod reply;
@@ -82,7 +83,10 @@ pub fn configure(
 
 async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
     let mut body = Incoming::new(payload, front.pace);
-    let answer = filetracker::serve(&front, &request, &mut body).await;
+    let answer = match health::serve(&front, &request).await {
+        Some(answer) => answer,
+        None => filetracker::serve(&front, &request, &mut body).await,
+    };
     let mut close = front.draining.load(Ordering::Relaxed);
     let mut response = match answer {
         Ok(response) => response,

@@ -12,6 +12,7 @@ mod durability;
 mod exclusive;
 mod filetracker;
 mod full_database;
+mod health;
 mod integrity;
 mod model;
 mod outage;

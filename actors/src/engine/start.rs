@@ -21,6 +21,7 @@ use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
 use crate::runtime::guard::Vital;
 use crate::runtime::guardian::{Guardian, OnFatal, WatchChild};
+use crate::runtime::pulse::Pulse;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
@@ -89,7 +90,9 @@ impl Engine {
         };
         let root = Arbiter::new();
         let guardian = Guardian::start_in_arbiter(&root.handle(), |_| Guardian::new(on_fatal));
-        let admission = Admission::new(settings.request_slots_max);
+        let pulse =
+            Pulse::start().map_err(|error| Error::new(Kind::Internal, "can't start threads").with_source(error))?;
+        let admission = Admission::new(settings.request_slots_max, pulse.clone());
         let mut tree = EngineTree { guardian, arbiters: Vec::new(), admission, membership: None };
 
         let lock_stats = LockStats::default();
@@ -103,6 +106,7 @@ impl Engine {
             None => None,
         };
         let locks = Locks::new(locks, distributed);
+        let is_metadata_near = metadata.is_near();
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
             tree.child("metadata", move |vital| MetadataActor::new(vital, store))
@@ -133,6 +137,8 @@ impl Engine {
             key_stats,
             upload_stats,
             damage: Damage::default(),
+            pulse,
+            is_metadata_near,
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }
