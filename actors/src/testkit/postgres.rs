@@ -218,7 +218,7 @@ fn run(command: &mut Command, what: &str) -> String {
 }
 
 /// A port that nothing listens on, below the range that outgoing connections take theirs from.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     loop {
         let port = rand::rng().random_range(10_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
