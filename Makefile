@@ -19,9 +19,11 @@ lint: fmt-check ## formatting, clippy and rustdoc, all warnings denied
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
-test: ## everything, on the real client and a real S3 server (the first run builds that server: 10 minutes)
+test: ## everything, on the real client, S3 server and PostgreSQL (the first run builds the S3 server: 10 minutes)
 	@venv=$$(tests/tools/venv.sh) && garage=$$(tests/tools/garage.sh) && \
+	postgres=$$(tests/tools/postgres.sh) && pgbouncer=$$(tests/tools/pgbouncer.sh) && \
 	export S3DEDUP_TEST_VENV=$$venv S3DEDUP_TEST_GARAGE=$$garage && \
+	export S3DEDUP_TEST_POSTGRES=$$postgres S3DEDUP_TEST_PGBOUNCER=$$pgbouncer && \
 	$(CARGO) test --workspace --locked
 
 bench: ## our server beside the raw S3 server and the old server; ARGS="--quick" for three minutes, "--help" for more

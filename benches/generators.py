@@ -31,10 +31,10 @@ class Sample:
     failures: list = field(default_factory=list)
 
 
-def small_requests(server, file, mode, seconds):
+def small_requests(server, file, mode, seconds, clients=CLIENTS):
     """Sends the requests of a file with wrk for some seconds: `once` (may end earlier) or in a `loop`."""
     command = [
-        "wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", f"--timeout={TIMEOUT_SECONDS}s",
+        "wrk", "-t1", f"-c{clients}", f"-d{seconds}s", f"--timeout={TIMEOUT_SECONDS}s",
         "-s", str(SCRIPT), server.url, "--", str(file), mode,
     ]
     outcome = subprocess.run(command, capture_output=True, text=True)

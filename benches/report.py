@@ -6,6 +6,7 @@ import platform
 import statistics
 from dataclasses import asdict, dataclass, field
 
+import ha
 from generators import CLIENTS
 
 OLD, RAW = "old server", "raw S3"
@@ -86,7 +87,7 @@ class Row:
 
 def rows(results):
     """All rows, workload by workload in the order of TITLES."""
-    made = {key: _timed(*key, samples) for key, samples in results.samples.items()}
+    made = {key: timed(*key, samples) for key, samples in results.samples.items() if key[0] in TITLES}
     for (workload, server), row in made.items():
         rule = RATIOS.get((workload, results.stores[server]))
         if rule:
@@ -104,7 +105,8 @@ def table(lines, scale):
         if row.workload != previous and previous:
             cells.append([""] * len(cells[0]))
         large = f"{scale.large_bytes >> 20} MiB"
-        title = TITLES[row.workload].replace("large", large) if row.workload != previous else ""
+        title = (TITLES | ha.TITLES)[row.workload]
+        title = title.replace("large", large) if row.workload != previous else ""
         previous = row.workload
         reached = {True: "yes", False: "NO", None: ""}[row.reached]
         cells.append([
@@ -135,7 +137,8 @@ def write_json(path, lines, scale, errors):
     path.write_text(json.dumps(outcome, indent=1) + "\n")
 
 
-def _timed(workload, server, samples):
+def timed(workload, server, samples):
+    """The row of a workload on a server: medians over the rounds."""
     median = statistics.median
     return Row(
         workload, server,

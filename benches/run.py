@@ -13,13 +13,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import ha
 import report
 import workloads
 from generators import CLIENTS
 from servers import Garage, OldServer, Ours, ServerError
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list")
+WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list", "ha", "locks")
 SERVERS = ("ours-folder", "ours-s3", "s3", "old")
 
 
@@ -34,14 +35,14 @@ def main():
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.json.parent))
     results = workloads.Results(progress=lambda line: print(line, file=sys.stderr, flush=True))
     try:
-        measure(options, scale, work, results)
+        locks = measure(options, scale, work, results)
     except ServerError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    lines = report.rows(results)
+    lines = report.rows(results) + ha.rows(results, locks, report.timed)
     report.write_json(options.json, lines, scale, results.errors)
     print(report.table(lines, scale))
     print(f"\nAlso in {options.json}")
@@ -76,6 +77,9 @@ def measure(options, scale, work, results):
         workloads.run_memory(ours, workloads.SMALL_LIMIT, "rss-small", work, scale, results)
     if "list" in options.only and "ours-folder" in makers:
         workloads.run_list(makers["ours-folder"], work, scale, results)
+    if "ha" in options.only:
+        ha.run(options, work, scale, results)
+    return ha.run_locks(options, results) if "locks" in options.only else None
 
 
 def check_prerequisites(options, scale):
@@ -84,7 +88,9 @@ def check_prerequisites(options, scale):
         if not shutil.which(name):
             sys.exit(f"bench: {name} is not installed; `make bench` does that")
     needed = {"--binary": options.binary, "--garage": options.garage, "--venv": options.venv}
-    if not {"s3", "ours-s3"} & set(options.servers):
+    if {"ha", "locks"} & set(options.only):
+        needed["--postgres"] = options.postgres / "initdb"
+    if not {"s3", "ours-s3"} & set(options.servers) and "ha" not in options.only:
         del needed["--garage"]
     if "old" not in options.servers:
         del needed["--venv"]
@@ -99,6 +105,11 @@ def check_prerequisites(options, scale):
     free = shutil.disk_usage(options.json.parent).free
     if free < space:
         sys.exit(f"bench: {options.json.parent} has {free >> 30} GiB free, {space >> 30} GiB are needed")
+
+
+def newest_postgres():
+    folders = Path("/usr/lib/postgresql").glob("*/bin")
+    return max(folders, key=lambda folder: float(folder.parent.name), default=Path("/usr/bin"))
 
 
 def parse_arguments():
@@ -119,6 +130,8 @@ def parse_arguments():
          help="the raw S3 server; default: in cargo's bin directory")
     path("--venv", default=ROOT / "target/tools/venv", metavar="DIR",
          help="where the old server is installed; default: target/tools/venv")
+    path("--postgres", default=newest_postgres(), metavar="DIR",
+         help="PostgreSQL's programs; default: Debian's newest")
     options = parser.parse_args()
     options.only = options.only or WORKLOADS
     return options

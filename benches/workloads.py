@@ -145,10 +145,10 @@ def run_small(servers, wanted, directory, scale, results):
 def _run_small(server, workload, files, seconds):
     if workload == "put-same":
         groups = files.groups(server.protocol)
-        _settle(server)
+        settle(server)
         return generators.bursts(server, groups, seconds)
     path = files.path(workload, server.protocol)
-    _settle(server)
+    settle(server)
     return generators.small_requests(server, path, "once" if workload.startswith("put") else "loop", seconds)
 
 
@@ -160,10 +160,10 @@ def run_large(makers, wanted, directory, scale, results):
         files = large.make(CLIENTS)
         for make in makers:
             with results.attempt("large files"), make() as server:
-                _settle(server)
+                settle(server)
                 results.add("put-large", server, generators.large_puts(server, names, files))
                 if "get-large" in wanted:
-                    _settle(server)
+                    settle(server)
                     results.add("get-large", server, generators.large_gets(server, names, files))
 
 
@@ -174,7 +174,7 @@ def run_memory(makers, limit, workload, directory, scale, results):
     files = large.make(CLIENTS)
     for make in makers:
         with results.attempt(workload), make(memory_limit=limit) as server:
-            _settle(server)
+            settle(server)
             for transfer in (generators.large_puts, generators.large_gets):
                 sample = transfer(server, names, files)
                 if sample.failures:
@@ -193,7 +193,7 @@ def run_list(make, directory, scale, results):
         answer = directory / "list"
         seen = []
         for _ in range(3):
-            _settle(server)
+            settle(server)
             before = server.resident_mib()
             first, total = generators.download(server, server.protocol.list_target(), answer)
             seen.append((first * 1e3, total * 1e3, server.peak_mib() - before))
@@ -214,6 +214,7 @@ def prefill(server, path, requests, seconds):
         raise LoadError(", ".join(sample.failures))
 
 
-def _settle(server):
+def settle(server):
+    """Leaves nothing of an earlier run to be paid for by the next."""
     os.sync()
     server.reset_peak()

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
-use crate::config::{self, Inputs, Loaded, docs};
-use crate::{boot, exit};
+use crate::config::{self, Config, Inputs, Loaded, MetadataType, docs};
+use crate::{boot, exit, instances};
 
 const ABOUT: &str = "A Filetracker-compatible server that stores every content once, on S3 or in a local folder.";
 
@@ -21,6 +21,7 @@ EXAMPLES:
         BUCKET_NAME=files s3dedup             contents in a bucket
     s3dedup check-config --config s3dedup.toml
                                               what would hold, and where each value comes from
+    s3dedup instances --config s3dedup.toml   who serves the same PostgreSQL database
 ";
 
 const CONFIGURATION: &str = "\
@@ -33,6 +34,10 @@ CONFIGURATION:
 const SERVER_HELP: &str = "\
 SIGTERM or SIGINT lets requests in flight finish and ends with status 0; a second one ends at once.
 `s3dedup --help` lists all environment variables and exit codes.
+";
+
+const INSTANCES_HELP: &str = "\
+An instance that was not heard of for 15 seconds is gone; after a week it is forgotten.
 ";
 
 #[derive(StructOpt, Debug)]
@@ -50,7 +55,10 @@ enum Command {
     #[structopt(after_help = SERVER_HELP)]
     Server(ServerOptions),
     /// Prints the effective configuration, secrets masked, or the line that says what is wrong
-    CheckConfig(CheckOptions),
+    CheckConfig(ReportOptions),
+    /// Lists the instances that share the PostgreSQL database
+    #[structopt(after_help = INSTANCES_HELP)]
+    Instances(ReportOptions),
 }
 
 #[derive(StructOpt, Debug, Default)]
@@ -77,11 +85,11 @@ struct ServerOptions {
 }
 
 #[derive(StructOpt, Debug)]
-struct CheckOptions {
+struct ReportOptions {
     /// Reads settings from this file too
     #[structopt(long, value_name = "FILE", parse(from_os_str))]
     config: Option<PathBuf>,
-    /// Prints a JSON object
+    /// Prints JSON
     #[structopt(long)]
     json: bool,
 }
@@ -115,7 +123,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             }
             Err(code) => code,
         },
+        Command::Instances(options) => match load(options.config, Vec::new()) {
+            Ok(loaded) => list_instances(&loaded.config, options.json),
+            Err(code) => code,
+        },
     }
+}
+
+fn list_instances(config: &Config, json: bool) -> u8 {
+    if config.kvstorage_type != MetadataType::Postgres {
+        complain("s3dedup: instances are listed with KVSTORAGE_TYPE=postgres only: an SQLite database has one");
+        return exit::WRONG_USE;
+    }
+    match instances::ask(config) {
+        Ok(known) if json => say(&format!("{:#}", instances::to_json(&known))),
+        Ok(known) => say(&instances::table(&known)),
+        Err(reason) => {
+            complain(&format!("s3dedup: {}", config::one_line(&reason)));
+            return exit::CANNOT_START;
+        }
+    }
+    exit::OK
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, structopt::clap::Error> {
@@ -194,6 +222,7 @@ mod tests {
         assert_eq!(code(&["check-config", "--config", "/nowhere/a.toml"]), exit::WRONG_USE);
         assert_eq!(code(&["server", "--listen-port", "eighty"]), exit::WRONG_USE);
         assert_eq!(code(&["serve"]), exit::WRONG_USE);
+        assert_eq!(code(&["instances", "--config", "config/dev.toml"]), exit::WRONG_USE);
     }
 
     #[test]

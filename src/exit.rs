@@ -2,8 +2,8 @@
 
 /// All went well: help, a report, or a server that was stopped and drained.
 pub const OK: u8 = 0;
-/// The server cannot start: port in use, folder not writable, data used by another server, stores that
-/// do not belong together.
+/// The server cannot start: port in use, folder not writable, data used by another server, a database that
+/// does not answer, stores that do not belong together.
 pub const CANNOT_START: u8 = 1;
 /// The command line or the configuration is wrong; starting again will not help.
 pub const WRONG_USE: u8 = 2;
@@ -18,7 +18,7 @@ pub const TERMINATED: u8 = 143;
 pub const HELP: &str =
     "    0    stopped by SIGTERM or SIGINT after requests in flight were finished; or help, version, report
     1    cannot start: port in use, folder not writable, data in use by another server,
-         database and contents that do not belong together
+         PostgreSQL not reachable, database and contents that do not belong together
     2    wrong command line or configuration
     70   cannot go on: start it afresh
     130  a second SIGINT ended it at once

@@ -5,4 +5,5 @@ pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod http;
+pub mod instances;
 pub mod logging;

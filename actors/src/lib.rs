@@ -3,6 +3,7 @@
 //! A front end sees [`Engine`] and the values of [`model`]; it never sees SQL, an S3 client or a
 //! message. The map of the engine is in `docs/architecture.md`.
 
+mod cluster;
 mod download;
 mod engine;
 mod lock;
@@ -15,6 +16,7 @@ pub mod store;
 pub mod testkit;
 mod upload;
 
+pub use cluster::Membership;
 pub use download::Download;
 pub use engine::{Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome};
 pub use runtime::admission::Permit;

@@ -8,12 +8,12 @@ use futures_util::future::LocalBoxFuture;
 use s3dedup_actors::model::KeyLayout;
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
-use s3dedup_actors::store::meta::{MetaStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::{Engine, EngineSettings, SpoolLimits};
 use tokio::sync::oneshot;
 
-use super::{StartError, matching};
-use crate::config::{Config, KeySharding, Storage};
+use super::metadata::{self, Metadata};
+use super::{StartError, matching, membership};
+use crate::config::{Config, KeySharding, LocksType, Storage};
 
 /// Pieces of files that are read at the same time.
 const READ_THREADS: usize = 8;
@@ -40,18 +40,30 @@ pub struct EngineControl {
     pub stop: Box<dyn FnOnce(Duration) -> LocalBoxFuture<'static, ()>>,
 }
 
-/// Starts the engine: stores, migrations of the schema, actors.
-pub async fn start_engine(config: &Config) -> Result<Started, StartError> {
-    let metadata = open_metadata(config)?;
+/// Starts the engine: stores, migrations of the schema, actors. `port` is the one that clients will reach.
+pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
+    // Locks in memory instead would look like what was asked for.
+    if config.locks_type == LocksType::Postgres {
+        return Err(StartError::new("LOCKS_TYPE=postgres is not wired yet: use memory"));
+    }
+    let instance = config.instance_id(port);
+    let Metadata { store: metadata, registry } = metadata::open(config, &instance).await?;
     let contents = open_contents(config).await?;
     matching::check(metadata.as_ref(), contents.as_ref()).await?;
+    let membership = match registry {
+        Some(registry) => Some(membership::join(config, registry, port).await?),
+        None => None,
+    };
     let (report, reported) = oneshot::channel();
     let on_fatal = Box::new(move |why| {
         // Nobody listens once the server is stopping anyway.
         let _ = report.send(why);
     });
-    let engine = Engine::start(engine_settings(config), metadata, contents, on_fatal);
-    let (engine, tree) = engine.map_err(|error| StartError::new(error.to_string()))?;
+    let engine = Engine::start(engine_settings(config, instance), metadata, contents, on_fatal);
+    let (engine, mut tree) = engine.map_err(|error| StartError::new(error.to_string()))?;
+    if let Some(membership) = membership {
+        tree.keep_up(membership);
+    }
     let fatal = async move {
         match reported.await {
             Ok(why) => why,
@@ -67,15 +79,6 @@ pub async fn start_engine(config: &Config) -> Result<Started, StartError> {
         stopped
     };
     Ok(Started { engine, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
-}
-
-fn open_metadata(config: &Config) -> Result<Arc<dyn MetaStore>, StartError> {
-    let path = &config.sqlite.path;
-    let backlog = config.actors.metadata_backlog_max;
-    let connections = config.sqlite.pool_size - metadata_actors(config);
-    let settings = SqliteSettings { path: path.clone(), connections, backlog };
-    let failed = |error| StartError::new(format!("cannot open the database path={} error=\"{error}\"", path.display()));
-    Ok(Arc::new(SqliteStore::open(&settings).map_err(failed)?))
 }
 
 async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
@@ -116,16 +119,11 @@ async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartEr
     Ok(Arc::new(store))
 }
 
-/// Half of the connections answer look-ups, each on its actor's thread.
-fn metadata_actors(config: &Config) -> usize {
-    config.sqlite.pool_size / 2
-}
-
-fn engine_settings(config: &Config) -> EngineSettings {
+fn engine_settings(config: &Config, instance: String) -> EngineSettings {
     let KeySharding { enabled, depth } = config.bucket.s3.key_sharding;
     let depth = if enabled { u8::try_from(depth).unwrap_or(KeyLayout::DEPTH_MAX) } else { 0 };
     EngineSettings {
-        instance: format!("{}-{}", config.bucket.name, std::process::id()),
+        instance,
         layout: KeyLayout::new(depth),
         spool: SpoolLimits {
             memory_bytes_max: config.bucket.max_inmemory_size,
@@ -136,7 +134,7 @@ fn engine_settings(config: &Config) -> EngineSettings {
         spool_memory_bytes_max: config.limits.spool_memory_max,
         cache_bytes: config.cache.content_bytes,
         request_slots_max: config.limits.request_slots_max,
-        metadata_actors: metadata_actors(config),
+        metadata_actors: metadata::actors(config),
         uploaders: config.actors.uploader_pool_size,
         upload_backlog_max: config.actors.upload_backlog_max,
         compute_threads: config.actors.cpu_threads(),

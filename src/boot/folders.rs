@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::StartError;
-use crate::config::{Config, StorageType};
+use crate::config::{Config, MetadataType, StorageType};
 
 /// The lock file of `data_dir`.
 const LOCK_NAME: &str = "lock";
@@ -28,10 +28,13 @@ pub fn lock(config: &Config) -> Result<DataLocks, StartError> {
     if config.bucket.storage_type == StorageType::Filesystem {
         files.push(lock_one("the folder", "data_dir", &config.data_dir, config.data_dir.join(LOCK_NAME).into())?);
     }
-    let database = &config.sqlite.path;
-    let mut name = database.clone().into_os_string();
-    name.push(LOCK_SUFFIX);
-    files.push(lock_one("the database", "sqlite.path", database, name)?);
+    // A PostgreSQL server is meant to be shared.
+    if config.kvstorage_type == MetadataType::Sqlite {
+        let database = &config.sqlite.path;
+        let mut name = database.clone().into_os_string();
+        name.push(LOCK_SUFFIX);
+        files.push(lock_one("the database", "sqlite.path", database, name)?);
+    }
     Ok(DataLocks { _files: files })
 }
 
@@ -53,7 +56,8 @@ pub fn create(config: &Config) -> Result<(), StartError> {
     if config.bucket.storage_type == StorageType::Filesystem {
         create_one("data_dir", &config.data_dir)?;
     }
-    if let Some(folder) = config.sqlite.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    let database = (config.kvstorage_type == MetadataType::Sqlite).then(|| config.sqlite.path.parent()).flatten();
+    if let Some(folder) = database.filter(|folder| !folder.as_os_str().is_empty()) {
         create_one("sqlite.path", folder)?;
     }
     create_one("bucket.temp_dir", &config.bucket.temp_dir)?;
@@ -107,5 +111,16 @@ mod tests {
         assert!(refusal.contains("a.db of sqlite.path"), "{refusal}");
         lock(&config(&[("DATA_DIR", &at("b")), ("SQLITE_PATH", &at("b.db"))])).unwrap();
         drop(held);
+    }
+
+    #[test]
+    fn with_postgres_there_is_no_database_to_create_or_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let variables =
+            [("SQLITE_PATH", at("sub/kv.db")), ("DATA_DIR", at("a")), ("KVSTORAGE_TYPE", "postgres".into())];
+        let variables: Vec<_> = variables.iter().map(|(key, value)| (*key, value.as_path())).collect();
+        let _held = lock(&config(&variables)).unwrap();
+        assert!(!at("sub").exists() && at("a").join(LOCK_NAME).exists());
     }
 }

@@ -37,6 +37,12 @@ fn bind_one(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
+/// The port that was taken.
+pub fn port(socket: &Socket) -> Result<u16, StartError> {
+    let address = socket.local_addr().map_err(|error| StartError::new(format!("no local address: {error}")))?;
+    Ok(address.as_socket().map_or(0, |address| address.port()))
+}
+
 /// Begins to take connections.
 pub fn start(socket: Socket) -> Result<TcpListener, StartError> {
     // of two servers that were bound at the same time the second learns it only here

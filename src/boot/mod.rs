@@ -2,7 +2,8 @@
 //!
 //! Order of start: open files, folders and their locks, the address, the engine, HTTP. Locks and the
 //! address are taken before the engine touches any data, so that a second server on the same data or
-//! port does no harm, but answers only when the engine is there. The end is in [`drain`].
+//! port does no harm, but answers only when the engine is there. With a database that instances share, this one joins
+//! them before its engine runs. The end is in [`drain`].
 
 pub mod banner;
 pub mod drain;
@@ -11,6 +12,8 @@ pub mod folders;
 pub mod front;
 pub mod listen;
 pub mod matching;
+pub mod membership;
+pub mod metadata;
 pub mod open_files;
 pub mod server;
 pub mod signals;
@@ -64,9 +67,10 @@ async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> 
     // until the kernel ends it and drops the locks
     std::mem::forget(folders::lock(config)?);
     let socket = listen::bind(&config.bucket.address, config.bucket.port)?;
+    let port = listen::port(&socket)?;
 
     let started = tokio::select! {
-        started = engine::start_engine(config) => started?,
+        started = engine::start_engine(config, port) => started?,
         // nothing is in flight yet, and what the engine left half done it must bear anyway
         signal = signals.first() => {
             log::info!("stopped before the start was complete signal={signal}");

@@ -23,12 +23,13 @@ Every setting has a key in the configuration file and an environment variable; a
 - Values are checked wherever they stand, also where a stronger one hides them. An unknown key in a file, a value that is
   not allowed, a missing one that is required: the server ends with one line that names the key, its source and what is
   allowed, and exit code 2. Secrets are never shown.
-- Keys for S3 can stand in a file of their own (`S3_SECRET_KEY_FILE`); a line break at its end does not count. Setting
-  both a key and its file is an error.
+- Keys for S3 and the password of PostgreSQL can stand in a file of their own (`S3_SECRET_KEY_FILE`, `POSTGRES_PASSWORD_FILE`);
+  a line break at its end does not count. Setting both a secret and its file is an error.
 - Relative paths start at the working directory.
 - In a configuration file texts stand in quotes where the format has them, and `null` means unset.
 
-[`config/s3dedup.toml`](../config/s3dedup.toml) is a sample with every key and its default.
+[`config/s3dedup.toml`](../config/s3dedup.toml) is a sample with every key and its default;
+[`config/ha.toml`](../config/ha.toml) is one of several instances on PostgreSQL: [high availability](high-availability.md).
 ";
 
 /// The list of environment variables for `--help`.

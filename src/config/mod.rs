@@ -4,6 +4,7 @@
 //! a wrong one is refused even when a stronger layer would hide it. The merging itself is the work
 //! of the `config` crate.
 
+mod cluster;
 pub mod docs;
 mod error;
 mod file;
@@ -21,10 +22,11 @@ mod tests;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use cluster::{Instance, Locks, LocksType, MetadataType, Postgres, SslMode};
 pub use error::{ConfigError, one_line};
 pub use sections::{
-    Actors, Bucket, Cache, Compression, Config, Filetracker, KeySharding, Level, Limits, LocksType, Logging,
-    MetadataType, S3, Secret, Sqlite, Storage, StorageType,
+    Actors, Bucket, Cache, Compression, Config, Filetracker, KeySharding, Level, Limits, Logging, S3, Secret, Sqlite,
+    Storage, StorageType,
 };
 
 use layer::Layer;
@@ -54,6 +56,7 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, ConfigError> {
     let flags = Layer::flags(&inputs.flags)?;
 
     let given = resolve::merge(&[&fixed, &file, &environment, &flags])?;
+    resolve::check_together(&given)?;
     let derived = resolve::derived_defaults(&given);
     let secrets = resolve::secrets_from_files(&given)?;
     let merged = resolve::merge(&[&fixed, &derived, &file, &environment, &flags, &secrets])?;

@@ -53,15 +53,39 @@ pub fn derived_defaults(merged: &config::Config) -> Layer {
         None => ("filesystem", "default, as bucket.s3.endpoint is not set"),
     };
     layer.set("bucket.s3storage_type", origin, Parsed::Text(storage.to_owned()));
+    for (key, other) in [("postgres.lock_host", "postgres.host"), ("postgres.lock_port", "postgres.port")] {
+        let value = match lookup(merged, other).map(|value| &value.kind) {
+            Some(ValueKind::String(text)) => Parsed::Text(text.clone()),
+            Some(ValueKind::U64(number)) => Parsed::Integer(*number),
+            _ => continue,
+        };
+        layer.set(key, format!("default, as {other}"), value);
+    }
+    // with port 0 the port is only known when it is taken
+    if let Some(ValueKind::U64(port @ 1..)) = lookup(merged, "bucket.port").map(|value| &value.kind) {
+        for key in ["instance.id", "instance.address"] {
+            layer.set(key, "default, host name and port", Parsed::Text(host_and_port(*port)));
+        }
+    }
     layer
+}
+
+/// This machine's name and a port.
+pub fn host_and_port(port: u64) -> String {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy();
+    let name: String = name.chars().filter(|character| !character.is_control()).collect();
+    format!("{}:{port}", if name.trim().is_empty() { "localhost" } else { name.trim() })
 }
 
 /// The secrets that are named by a file.
 pub fn secrets_from_files(merged: &config::Config) -> Result<Layer, ConfigError> {
     let mut layer = Layer::default();
-    for (key, file_key) in
-        [("bucket.s3.access_key", "bucket.s3.access_key_file"), ("bucket.s3.secret_key", "bucket.s3.secret_key_file")]
-    {
+    for (key, file_key) in [
+        ("bucket.s3.access_key", "bucket.s3.access_key_file"),
+        ("bucket.s3.secret_key", "bucket.s3.secret_key_file"),
+        ("postgres.password", "postgres.password_file"),
+    ] {
         let (Some(setting), Some(path)) = (setting(key), lookup_text(merged, file_key)) else { continue };
         let source = origin(merged, file_key);
         if lookup(merged, key).is_some() {
@@ -108,6 +132,29 @@ pub fn check_required(merged: &config::Config) -> Result<(), ConfigError> {
         let allowed =
             format!("{}; set it in the file or by the {}{or_file}", setting.allowed(), environment_origin(setting));
         return Err(ConfigError::new(key, "default", problem, allowed));
+    }
+    Ok(())
+}
+
+/// Checks values that do not go together. `given` is what was there before derived defaults.
+pub fn check_together(given: &config::Config) -> Result<(), ConfigError> {
+    let is = |key: &str, word: &str| lookup_text(given, key).as_deref() == Some(word);
+    if !is("locks_type", "postgres") {
+        return Ok(());
+    }
+    if !is("kvstorage_type", "postgres") {
+        let problem = format!("postgres, but kvstorage_type is sqlite ({})", origin(given, "kvstorage_type"));
+        let allowed = "memory; for locks in PostgreSQL set KVSTORAGE_TYPE=postgres as well";
+        return Err(ConfigError::new("locks_type", origin(given, "locks_type"), problem, allowed));
+    }
+    let key = "postgres.transaction_pooling";
+    let is_pooled = matches!(lookup(given, key).map(|value| &value.kind), Some(ValueKind::Boolean(true)));
+    let is_told_the_way = ["postgres.lock_host", "postgres.lock_port"].iter().any(|key| lookup(given, key).is_some());
+    if is_pooled && !is_told_the_way {
+        let problem = "true, but the lock session would go to the proxy too, where it loses its locks";
+        let allowed = "false; or set POSTGRES_LOCK_HOST or POSTGRES_LOCK_PORT so that the lock session goes past the \
+                       proxy; or LOCKS_TYPE=memory";
+        return Err(ConfigError::new(key, origin(given, key), problem, allowed));
     }
     Ok(())
 }

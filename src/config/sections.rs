@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::cluster::{Instance, Locks, LocksType, MetadataType, Postgres};
+
 /// Everything the server needs to know. Values are checked; see the table for what they mean.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
@@ -14,10 +16,17 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where metadata lives.
     pub kvstorage_type: MetadataType,
-    /// The metadata database.
+    /// The metadata database in a local file.
     pub sqlite: Sqlite,
+    /// The PostgreSQL server.
+    pub postgres: Postgres,
     /// Where locks live.
     pub locks_type: LocksType,
+    /// Bounds on locks.
+    pub locks: Locks,
+    /// Who this instance is. Empty when the port is not known yet: see [`Config::instance_id`].
+    #[serde(default)]
+    pub(super) instance: Instance,
     /// The bucket and the address it is served at.
     pub bucket: Bucket,
     /// The Filetracker front end.
@@ -53,14 +62,6 @@ pub enum Level {
     Trace,
 }
 
-/// Where metadata lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MetadataType {
-    /// In a local file.
-    Sqlite,
-}
-
 /// Section `sqlite`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Sqlite {
@@ -68,14 +69,6 @@ pub struct Sqlite {
     pub path: PathBuf,
     /// Connections.
     pub pool_size: usize,
-}
-
-/// Where locks live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LocksType {
-    /// In this process.
-    Memory,
 }
 
 /// Section `bucket`.

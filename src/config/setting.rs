@@ -54,8 +54,6 @@ pub enum Kind {
     },
     /// One word of a list.
     Choice(&'static [&'static str]),
-    /// One word, because this version knows no other.
-    Only(&'static str),
     /// Any text in one line.
     Text,
     /// A bucket name.
@@ -77,7 +75,6 @@ impl Setting {
             Kind::Bool => "true or false".to_owned(),
             Kind::Integer { min, max } => format!("an integer from {min} to {max}"),
             Kind::Choice(words) => words.join(", "),
-            Kind::Only(word) => format!("{word}, this version supports {word} only"),
             Kind::Text => "text without control characters or white space at its ends".to_owned(),
             Kind::Name => "1 to 255 letters, digits, '.', '_' or '-', first a letter or digit".to_owned(),
             Kind::Path => "a path".to_owned(),

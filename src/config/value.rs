@@ -44,8 +44,6 @@ pub fn parse_text(setting: &Setting, text: &str) -> Result<Parsed, String> {
             let word = words.iter().find(|word| word.eq_ignore_ascii_case(text));
             word.map(|word| Parsed::Text((*word).to_owned())).ok_or_else(|| wrong("is none of them"))
         }
-        Kind::Only(word) if word.eq_ignore_ascii_case(text) => Ok(Parsed::Text(word.to_owned())),
-        Kind::Only(_) => Err(wrong("is not supported")),
         Kind::Url => url(text).map(Parsed::Text).ok_or_else(|| wrong("is no such URL")),
         Kind::Name if !is_name(text) => Err(wrong("is no such name")),
         Kind::Host if !is_host(text) => Err(wrong("is no such host")),

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# apt.sh NAME...: installs those Debian packages that are not installed yet. Silent when there is nothing to do.
+# apt.sh [--no-services] NAME...: installs those Debian packages that are not installed yet. Silent when there is
+# nothing to do. With --no-services, packages that bring a daemon do not start it.
 set -euo pipefail
 
 fail() { echo "apt.sh: $*" >&2; exit 1; }
 
-[ $# -gt 0 ] || fail "which packages? usage: apt.sh NAME..."
+services=true
+[ "${1-}" != --no-services ] || { services=false; shift; }
+[ $# -gt 0 ] || fail "which packages? usage: apt.sh [--no-services] NAME..."
 command -v apt-get >/dev/null || fail "no apt-get here: install what corresponds to '$*' by hand"
 
 missing=()
@@ -22,7 +25,22 @@ fi
 
 echo "installing Debian packages: ${missing[*]}" >&2
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+made_policy=false
+policy=/usr/sbin/policy-rc.d
+end() {
+    rm -f "$log"
+    ! $made_policy || "${as_root[@]}" rm -f "$policy"
+}
+trap end EXIT
+trap 'exit 130' INT TERM
+
+# Debian asks this program before it starts a service; it is there only for as long as this script runs.
+if ! $services && [ ! -e "$policy" ]; then
+    made_policy=true
+    printf '#!/bin/sh\n# made by apt.sh of s3dedup, which removes it\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+fi
+
 apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >>"$log" 2>&1; }
 # A stale package list is only a reason to fail when the installation fails.
 apt update || true

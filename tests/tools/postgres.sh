@@ -18,11 +18,13 @@ newest() {
 }
 
 if ! newest; then
-    # Debian's package would otherwise make a cluster and start it.
-    if [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-        mkdir -p /etc/postgresql-common
-        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
-    fi
-    "$here/apt.sh" postgresql
+    # Debian's package would otherwise make a cluster, which a tool of postgresql-common decides.
+    "$here/apt.sh" postgresql-common
+    as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    config=/etc/postgresql-common/createcluster.conf
+    grep --quiet '^[[:space:]]*create_main_cluster' "$config" 2>/dev/null \
+        || echo "create_main_cluster = false" | "${as_root[@]}" tee --append "$config" >/dev/null
+    "$here/apt.sh" --no-services postgresql postgresql-client
     newest || { echo "postgres.sh: no PostgreSQL in /usr/lib/postgresql: install its server and client" >&2; exit 1; }
 fi

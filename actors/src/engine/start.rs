@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Engine, Inner};
+use crate::cluster::{ClusterActor, Membership};
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::{LockDirectory, LockStats};
 use crate::metadata::{MetadataActor, MetadataRouter};
@@ -26,6 +27,8 @@ use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 /// How long threads may take to end: one may be inside a call that does not return, and the last one
 /// to end closes the database.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
+/// How long the other instances may take to hear that this one goes.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// How much the engine may take, and how it does its work.
 #[derive(Clone, Debug)]
@@ -57,6 +60,7 @@ pub struct EngineTree {
     guardian: Addr<Guardian>,
     arbiters: Vec<(&'static str, Arbiter)>,
     admission: Admission,
+    membership: Option<Membership>,
 }
 
 impl Engine {
@@ -75,8 +79,8 @@ impl Engine {
             .map_err(|error| Error::new(Kind::Internal, "can't start threads").with_source(error))?;
         let root = Arbiter::new();
         let guardian = Guardian::start_in_arbiter(&root.handle(), |_| Guardian::new(on_fatal));
-        let mut tree =
-            EngineTree { guardian, arbiters: Vec::new(), admission: Admission::new(settings.request_slots_max) };
+        let admission = Admission::new(settings.request_slots_max);
+        let mut tree = EngineTree { guardian, arbiters: Vec::new(), admission, membership: None };
 
         let lock_stats = LockStats::default();
         let stats = lock_stats.clone();
@@ -116,6 +120,12 @@ impl Engine {
 }
 
 impl EngineTree {
+    /// Keeps telling the other instances that this one is there, until it stops.
+    pub fn keep_up(&mut self, membership: Membership) {
+        self.membership = Some(membership.clone());
+        self.child("cluster", move |vital| ClusterActor::new(vital, membership));
+    }
+
     /// Starts a supervised child on an arbiter of its own and has it watched.
     fn child<A>(&mut self, name: &'static str, make: impl FnOnce(Vital) -> A + Send + 'static) -> Addr<A>
     where
@@ -135,6 +145,12 @@ impl EngineTree {
     /// requests had left.
     pub async fn stop(self, requests_wait_max: Duration) -> bool {
         let all_left = timeout(requests_wait_max, self.admission.all_left()).await.is_ok();
+        if let Some(membership) = self.membership {
+            let left = timeout(LEAVE_MAX, membership.leave()).await;
+            if !matches!(left, Ok(Ok(()))) {
+                log::info!("the other instances could not be told that this one goes; they notice by themselves");
+            }
+        }
         drop(self.guardian);
         for name in end_threads(self.arbiters, THREADS_END_MAX).await {
             log::warn!("a thread did not end in time thread={name}");

@@ -42,7 +42,10 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         a_condemned_intent_cannot_be_committed
         listings_are_ordered_paged_and_bounded_by_directory
         listings_hide_newer_versions
+        the_longest_names_are_kept_and_listed_in_order
         concurrent_writers_keep_the_counts
+        names_that_swap_contents_do_not_block_each_other
+        a_generation_is_never_given_twice
         a_local_reader_sees_what_was_committed
     }
 }
@@ -317,6 +320,88 @@ async fn listings_hide_newer_versions(store: Store) {
         assert_eq!(list(&store, "d", 4, rows).await.0, ["00", "01", "02", "03", "04"]);
         assert_eq!(list(&store, "d", -1, rows).await, (vec![], true));
     }
+}
+
+async fn the_longest_names_are_kept_and_listed_in_order(store: Store) {
+    use crate::model::NAME_BYTES_MAX;
+    // The same 3,990 bytes at the beginning, ends that differ late; letters of one to four bytes.
+    let mut expected = Vec::new();
+    for letter in ["a", "ź", "\u{10ffff}"] {
+        let start = format!("d/{}", letter.repeat(3988 / letter.len()));
+        for end in ["", "a", "b", "ź", "źz", "\u{10ffff}", "/x", "/y/z"] {
+            expected.push(format!("{start}{end}"));
+        }
+        expected.push(format!("{start}{}", "z".repeat(NAME_BYTES_MAX - start.len())));
+    }
+    for (number, name) in (1..).zip(&expected) {
+        put(&store, name, number, 1).await;
+    }
+    for (number, name) in (1..).zip(&expected) {
+        assert_eq!(get(&store, name).await, Some((number, 1)));
+    }
+    expected.sort();
+    for rows in [1, 4, 100] {
+        assert_eq!(list(&store, "", 99, rows).await.0, expected);
+    }
+    let directory = format!("d/{}", "ź".repeat(1994));
+    assert_eq!(list(&store, &directory, 99, 10).await.0, ["x", "y/z"]);
+    for name in &expected {
+        assert_eq!(delete(&store, name, 99).await, DeleteOutcome::Deleted);
+    }
+    assert_eq!(totals(&store).await[0], 0);
+}
+
+/// Overwrites in opposite directions: what one transaction lets go of, the other one takes.
+async fn names_that_swap_contents_do_not_block_each_other(store: Store) {
+    put(&store, "one", 0, 1).await;
+    put(&store, "two", 0, 2).await;
+    let writers = (0..6u8).map(|writer| {
+        let store = Arc::clone(&store);
+        async move {
+            for round in 1..60u8 {
+                let name = if writer % 2 == 0 { "one" } else { "two" };
+                let byte = (round + writer) % 2 + 1;
+                let planned = ok(store.plan_put(plan(name, i64::from(round), byte, false)).await);
+                assert!(matches!(planned, PutPlan::Committed | PutPlan::Stale { .. }), "{planned:?}");
+            }
+        }
+    });
+    futures_util::future::join_all(writers).await;
+    let (Some((_, one)), Some((_, two))) = (get(&store, "one").await, get(&store, "two").await) else {
+        panic!("a name is gone");
+    };
+    assert_eq!(totals(&store).await, [2, 2, u64::from(one + two) * 10, 3]);
+}
+
+/// Uploads, deletions and cleaning of one content at once, without any lock outside.
+async fn a_generation_is_never_given_twice(store: Store) {
+    let given = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let workers = (0..6u8).map(|worker| {
+        let (store, given) = (Arc::clone(&store), &given);
+        async move {
+            let name = format!("n{worker}");
+            for round in 0..40 {
+                if let PutPlan::Upload { intent, key } = ok(store.plan_put(plan(&name, round, 1, true)).await) {
+                    let is_new = given.lock().is_ok_and(|mut given| given.insert(key.generation));
+                    assert!(is_new, "generation {} was given twice", key.generation);
+                    if worker % 3 == 2 {
+                        if let Some(key) = ok(store.condemn_intent(intent, FAR_FUTURE).await) {
+                            ok(store.forget(key).await);
+                        }
+                    } else {
+                        ok(store.commit_put(commit(&name, round, 1, (intent, key))).await);
+                    }
+                }
+                delete(&store, &name, round).await;
+                if let Some(Recipe::Whole(blob)) = ok(store.condemn(digest(1), FAR_FUTURE).await) {
+                    ok(store.forget(blob.key).await);
+                }
+            }
+        }
+    });
+    futures_util::future::join_all(workers).await;
+    assert_eq!(totals(&store).await[0], 0);
+    assert!(given.into_inner().is_ok_and(|given| given.len() > 1));
 }
 
 async fn concurrent_writers_keep_the_counts(store: Store) {

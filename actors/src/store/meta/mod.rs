@@ -8,8 +8,10 @@ use async_trait::async_trait;
 
 use crate::model::{BlobKey, Digest, Entry, EntryKey, KeyLayout, Namespace, Recipe, Result, Stamp, StoredBlob};
 
+mod postgres;
 mod sqlite;
 
+pub use postgres::PostgresStore;
 pub use sqlite::{SqliteSettings, SqliteStore};
 
 /// The number of an upload intent.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{ConfigConnectImpl, Connect};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -45,6 +45,7 @@ impl Connector {
             .keepalives_idle(SILENCE_MAX / 2)
             .keepalives_interval(SILENCE_MAX / 5)
             .keepalives_retries(3)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .ssl_mode(match settings.tls {
                 TlsMode::Disable => SslMode::Disable,
                 TlsMode::Prefer => SslMode::Prefer,

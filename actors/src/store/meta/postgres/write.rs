@@ -1,0 +1,176 @@
+//! Statements that let names hold contents, or let go of them. Each is one call of a function of the schema,
+//! where the transactions are written down.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::database::{Again, Database, Sql};
+use super::names::StoredName;
+use super::read::{blob_key, column, damaged, digest, stored_blob};
+use crate::model::{BlobKey, Digest, EntryKey, Error, Kind, Recipe, Result, Stamp};
+use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, PlanPut, PutCommit, PutPlan};
+
+const PLAN_PUT: Sql = Sql {
+    text: "SELECT o_outcome, o_current, o_intent, o_generation, o_clock
+        FROM s3dedup.plan_put($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    types: &[
+        Type::TIMESTAMPTZ,
+        Type::INT4,
+        Type::TEXT,
+        Type::TEXT,
+        Type::BYTEA,
+        Type::INT8,
+        Type::BYTEA,
+        Type::TEXT,
+        Type::INT4,
+    ],
+};
+
+const COMMIT_PUT: Sql = Sql {
+    text: "SELECT o_outcome, o_current, o_clock
+        FROM s3dedup.commit_put($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    types: &[
+        Type::TIMESTAMPTZ,
+        Type::INT4,
+        Type::TEXT,
+        Type::TEXT,
+        Type::BYTEA,
+        Type::INT8,
+        Type::BYTEA,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT4,
+        Type::TEXT,
+        Type::INT8,
+        Type::BYTEA,
+    ],
+};
+
+const DELETE: Sql = Sql {
+    text: "SELECT o_outcome, o_current, o_clock FROM s3dedup.delete_entry($1, $2, $3, $4, $5)",
+    types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::BYTEA, Type::INT8],
+};
+
+const CONDEMN: Sql = Sql {
+    text: "SELECT o_generation, o_key_depth, o_encoding, o_stored_size, o_stored_hash FROM s3dedup.condemn($1, $2, $3)",
+    types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8],
+};
+
+const CONDEMN_INTENT: Sql = Sql {
+    text: "SELECT o_digest, o_generation, o_key_depth FROM s3dedup.condemn_intent($1, $2, $3)",
+    types: &[Type::TIMESTAMPTZ, Type::INT8, Type::INT8],
+};
+
+const FORGET: Sql =
+    Sql { text: "SELECT s3dedup.forget($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8] };
+
+/// See [`MetaStore::plan_put`](crate::store::meta::MetaStore::plan_put).
+pub(super) async fn plan_put(database: &Database, plan: &PlanPut) -> Result<PutPlan> {
+    let name = StoredName::new(&plan.key);
+    let digest = plan.digest.as_bytes().as_slice();
+    let modified = plan.stamp.seconds();
+    let instance = plan.intent.as_ref().map(|intent| intent.instance.as_str());
+    let depth = plan.intent.as_ref().map(|intent| i32::from(intent.layout.depth()));
+    // Repeated with an intent it may leave one that nobody uses, for the cleaner.
+    let parameters: [&(dyn ToSql + Sync); 8] =
+        [&name.namespace, &name.name, &name.rest, &name.rest_hash, &modified, &digest, &instance, &depth];
+    let rows = database.write(Again::Harmless, &PLAN_PUT, &parameters).await?;
+    let row = answer(database, &rows, 4)?;
+    Ok(match column(row, 0)? {
+        "stale" => PutPlan::Stale { current: Stamp::from_seconds(column(row, 1)?) },
+        "committed" => PutPlan::Committed,
+        "missing" => PutPlan::Missing,
+        "upload" => {
+            let key = blob_key(plan.digest, column(row, 3)?, depth.unwrap_or_default())?;
+            PutPlan::Upload { intent: IntentId(column(row, 2)?), key }
+        }
+        _ => return Err(damaged("an unknown outcome")),
+    })
+}
+
+/// See [`MetaStore::commit_put`](crate::store::meta::MetaStore::commit_put).
+pub(super) async fn commit_put(database: &Database, commit: &CommitPut) -> Result<PutCommit> {
+    let name = StoredName::new(&commit.key);
+    let blob = &commit.blob;
+    let (digest, stored_hash) = (blob.key.digest.as_bytes().as_slice(), blob.stored_hash.as_bytes().as_slice());
+    let modified = commit.stamp.seconds();
+    let (logical_size, stored_size) = (signed(commit.logical_size)?, signed(blob.stored_size)?);
+    let generation = signed(blob.key.generation)?;
+    let depth = i32::from(blob.key.layout.depth());
+    let encoding = blob.encoding.as_str();
+    let parameters: [&(dyn ToSql + Sync); 13] = [
+        &name.namespace,
+        &name.name,
+        &name.rest,
+        &name.rest_hash,
+        &modified,
+        &digest,
+        &logical_size,
+        &commit.intent.0,
+        &generation,
+        &depth,
+        &encoding,
+        &stored_size,
+        &stored_hash,
+    ];
+    let rows = database.write(Again::Harmless, &COMMIT_PUT, &parameters).await?;
+    let row = answer(database, &rows, 2)?;
+    Ok(match column(row, 0)? {
+        "stale" => PutCommit::Stale { current: Stamp::from_seconds(column(row, 1)?) },
+        "committed" => PutCommit::Committed,
+        "lost" => PutCommit::IntentLost,
+        _ => return Err(damaged("an unknown outcome")),
+    })
+}
+
+/// See [`MetaStore::delete`](crate::store::meta::MetaStore::delete).
+pub(super) async fn delete(database: &Database, key: &EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+    let name = StoredName::new(key);
+    let modified = stamp.seconds();
+    let parameters: [&(dyn ToSql + Sync); 4] = [&name.namespace, &name.name, &name.rest_hash, &modified];
+    // The second time it would say that there was no such name.
+    let rows = database.write(Again::Misleading, &DELETE, &parameters).await?;
+    let row = answer(database, &rows, 2)?;
+    Ok(match column(row, 0)? {
+        "deleted" => DeleteOutcome::Deleted,
+        "stale" => DeleteOutcome::Stale { current: Stamp::from_seconds(column(row, 1)?) },
+        "absent" => DeleteOutcome::Absent,
+        _ => return Err(damaged("an unknown outcome")),
+    })
+}
+
+/// See [`MetaStore::condemn`](crate::store::meta::MetaStore::condemn).
+pub(super) async fn condemn(database: &Database, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
+    let bytes = digest.as_bytes().as_slice();
+    let rows = database.write(Again::Misleading, &CONDEMN, &[&bytes, &unused_since.seconds()]).await?;
+    rows.first().map(|row| stored_blob(row, 0, digest).map(Recipe::Whole)).transpose()
+}
+
+/// See [`MetaStore::condemn_intent`](crate::store::meta::MetaStore::condemn_intent).
+pub(super) async fn condemn_intent(
+    database: &Database,
+    intent: IntentId,
+    made_before: Stamp,
+) -> Result<Option<BlobKey>> {
+    let rows = database.write(Again::Misleading, &CONDEMN_INTENT, &[&intent.0, &made_before.seconds()]).await?;
+    rows.first().map(|row| blob_key(digest(row, 0)?, column(row, 1)?, column(row, 2)?)).transpose()
+}
+
+/// See [`MetaStore::forget`](crate::store::meta::MetaStore::forget).
+pub(super) async fn forget(database: &Database, key: BlobKey) -> Result<()> {
+    let digest = key.digest.as_bytes().as_slice();
+    database.write(Again::Harmless, &FORGET, &[&digest, &signed(key.generation)?]).await.map(drop)
+}
+
+/// The one row of an answer, whose column `clock` shows the database's clock.
+fn answer<'a>(database: &Database, rows: &'a [Row], clock: usize) -> Result<&'a Row> {
+    let row = rows.first().ok_or_else(|| damaged("no answer"))?;
+    database.clock.read(column(row, clock)?);
+    Ok(row)
+}
+
+/// PostgreSQL's integers are signed: sizes and generations stay below 2^63.
+fn signed(number: u64) -> Result<i64> {
+    i64::try_from(number).map_err(|error| Error::new(Kind::Invalid, "number is too large").with_source(error))
+}
