@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::answer::listed_paths;
-use super::books;
+use super::books::{self, Name};
 use super::fixture::Cluster;
 use super::load::Load;
+use super::member::Member;
 use super::paths::{PATHS, escaped, name};
 use super::stamp::{self, Stamp};
 use crate::support::eventually;
@@ -32,7 +33,12 @@ pub fn verify(cluster: &mut Cluster, load: &Load) {
         }
     }
     if cluster.postgres.is_some() {
-        wrong.extend(books::differences(cluster, load, &present));
+        let names = present.iter().map(|(path, version)| {
+            let content = load.contents.get(load.history.content_of(*path, *version).unwrap());
+            let (sha256, size) = (content.sha256.clone(), content.plain.len());
+            Name { name: name(*path), version: *version, sha256, size }
+        });
+        wrong.extend(books::differences(cluster, names));
     }
     wrong.extend(load.history.violations(name));
     assert!(wrong.is_empty(), "{} things are wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -58,31 +64,29 @@ fn restart_all(cluster: &mut Cluster) {
 
 /// Reads every path through every server: all must show the same, and nothing that the history rules out.
 fn read_everything(cluster: &Cluster, load: &Load, wrong: &mut Vec<String>) -> BTreeMap<usize, Stamp> {
-    let mut present = BTreeMap::new();
+    let read_one = |member: &Member, path: usize| {
+        let began = Instant::now();
+        let answer = member.server.request("GET", &format!("/files/{}", escaped(&name(path)))).send();
+        let seen = load.shown_by(path, &answer, false);
+        let seen = seen.map_err(|why| format!("{} of {}: {why}: {answer:?}", name(path), member.peer.name))?;
+        load.history.saw(path, seen, began, format!("GET to {} at the end", member.peer.name));
+        Ok(seen)
+    };
+    let mut seen_by_all: Vec<Vec<Option<Stamp>>> = Vec::new();
+    std::thread::scope(|scope| {
+        let read_all = |member| scope.spawn(move || (0..PATHS).map(|path| read_one(member, path)).collect::<Vec<_>>());
+        let readers: Vec<_> = cluster.members.iter().map(read_all).collect();
+        for reader in readers {
+            let seen =
+                reader.join().unwrap().into_iter().map(|seen| seen.map_err(|why| wrong.push(why)).ok().flatten());
+            seen_by_all.push(seen.collect());
+        }
+    });
     for path in 0..PATHS {
-        let target = format!("/files/{}", escaped(&name(path)));
-        let mut all_seen = Vec::new();
-        for member in &cluster.members {
-            for method in ["GET", "HEAD"] {
-                let began = Instant::now();
-                let answer = member.server.request(method, &target).send();
-                match load.shown_by(path, &answer, method == "HEAD") {
-                    Ok(seen) => {
-                        load.history.saw(path, seen, began, format!("{method} to {} at the end", member.peer.name));
-                        all_seen.push(seen);
-                    }
-                    Err(why) => {
-                        wrong.push(format!("{method} {} of {}: {why}: {answer:?}", name(path), member.peer.name))
-                    }
-                }
-            }
-        }
-        if all_seen.windows(2).any(|two| two[0] != two[1]) {
-            wrong.push(format!("{}: the servers do not agree: {all_seen:?}", name(path)));
-        }
-        if let Some(Some(seen)) = all_seen.first() {
-            present.insert(path, *seen);
+        let seen: Vec<Option<Stamp>> = seen_by_all.iter().map(|all| all[path]).collect();
+        if seen.windows(2).any(|two| two[0] != two[1]) {
+            wrong.push(format!("{}: the servers do not agree: {seen:?}", name(path)));
         }
     }
-    present
+    seen_by_all[0].iter().enumerate().filter_map(|(path, seen)| Some((path, (*seen)?))).collect()
 }

@@ -39,7 +39,8 @@ impl Member {
         let port = s3.endpoint.rsplit(':').next().unwrap().parse().unwrap();
         let (s3_proxy, name) = (proxy_to(port), format!("server-{number}"));
         let access = S3Access { endpoint: format!("http://127.0.0.1:{}", s3_proxy.port()), ..s3.clone() };
-        let mut builder = TestServer::builder().s3(&access);
+        // Uploads of more than a few pieces are seen in the temporary directory.
+        let mut builder = TestServer::builder().s3(&access).env("MAX_INMEMORY_SIZE", 65_536);
         let database = postgres
             .map(|postgres| DatabaseWays { metadata: proxy_to(postgres.port()), locks: proxy_to(postgres.port()) });
         if let Some(ways) = &database {

@@ -17,7 +17,9 @@ mod member;
 mod paths;
 mod peer;
 mod rule;
+mod shared;
 mod stamp;
+mod stopped;
 
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use faults::{Fault, Faults};
 use fixture::{Bucket, Cluster};
 use load::{EndsWith, Load};
 
-use crate::support::s3::S3InProcess;
+use crate::support::s3::{Garage, S3InProcess};
 
 /// Between two operations of a client, on average: the processors are shared with other tests.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -50,8 +52,30 @@ fn survive(mut cluster: Cluster, faults: &[Fault], time: Duration) {
     check::verify(&mut cluster, &load);
 }
 
+fn in_process() -> Bucket {
+    Bucket::InProcess(S3InProcess::start())
+}
+
 #[test]
 fn one_server_with_sqlite_survives_kills() {
-    let cluster = Cluster::start_alone(Bucket::InProcess(S3InProcess::start()));
-    survive(cluster, &[Fault::Kill], Duration::from_secs(8));
+    let cluster = Cluster::start_alone(in_process());
+    survive(cluster, &[Fault::Kill], Duration::from_secs(6));
+}
+
+#[test]
+fn two_servers_survive_kills_and_ends_of_lock_sessions() {
+    let faults = [Fault::Kill, Fault::EndOneLockSession, Fault::EndAllLockSessions, Fault::EndAllLockSessions];
+    survive(Cluster::start(2, in_process()), &faults, Duration::from_secs(20));
+}
+
+#[test]
+fn three_servers_survive_a_database_that_restarts_and_a_bad_network() {
+    let faults = [Fault::StopServer, Fault::Cut, Fault::StopPostgres, Fault::Stall, Fault::CrashPostgres, Fault::Delay];
+    survive(Cluster::start(3, in_process()), &faults, Duration::from_secs(25));
+}
+
+#[test]
+fn two_servers_on_garage_survive_everything() {
+    let faults = [Fault::Kill, Fault::EndAllLockSessions, Fault::Cut, Fault::StopPostgres];
+    survive(Cluster::start(2, Bucket::Garage(Garage::start())), &faults, Duration::from_secs(8));
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::support::http::is_timeout;
 use crate::support::{Connection, Request, Response};
 
-/// A server that is not stopped and has not answered for so long hangs.
-pub const HANG_MIN: Duration = Duration::from_secs(20);
+/// A server that is not stopped and has not answered for so long hangs. Another server that is stopped while it
+/// has locked a content keeps it locked for 15 s.
+pub const HANG_MIN: Duration = Duration::from_secs(30);
 /// How long clients wait for a server that is stopped.
 const PATIENCE_WITH_STOPPED: Duration = Duration::from_secs(1);
 
