@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, MailboxError, Message, Response, ResponseFuture, Supervised};
 
-use crate::model::{Entry, EntryKey, Result, Stamp};
+use crate::model::{Entry, EntryKey, Error, Kind, Result, Stamp};
 use crate::runtime::guard::Vital;
 use crate::store::meta::{
     CommitPut, DeleteOutcome, ListPage, LocalReader, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
@@ -65,13 +66,13 @@ impl MetadataRouter {
         Self { actors: actors.into_iter().map(|actor| (actor, AtomicUsize::new(0))).collect() }
     }
 
-    /// Asks the first actor that is not busy, or the least busy one.
-    pub async fn ask<M>(&self, message: M) -> Result<M::Result, MailboxError>
+    /// Asks the first actor that is not busy, or the least busy one; nothing is begun after `deadline`.
+    pub async fn ask<M>(&self, request: M, deadline: Instant) -> Result<M::Result, MailboxError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
-        MetadataActor: Handler<M>,
-        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, M>,
+        MetadataActor: Handler<Timely<M>>,
+        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
     {
         let load = |actor: &&(Addr<MetadataActor>, AtomicUsize)| actor.1.load(Ordering::Relaxed);
         let free = self.actors.iter().find(|actor| load(actor) < QUEUE_PER_ACTOR);
@@ -79,7 +80,7 @@ impl MetadataRouter {
             return Err(MailboxError::Closed);
         };
         let _inside = Inside::enter(count);
-        actor.send(message).await
+        actor.send(Timely { request, deadline }).await
     }
 }
 
@@ -91,6 +92,27 @@ impl Supervised for MetadataActor {
     fn restarting(&mut self, context: &mut Self::Context) {
         *self = Self::new(self.vital.clone(), Arc::clone(&self.store));
         self.vital.clone().restarted(context);
+    }
+}
+
+/// A request that its sender waits for until the deadline. What is looked at later, because the process was
+/// stopped for a while or the actor was, must not be begun: its sender may have done something else since.
+#[derive(Debug)]
+pub struct Timely<M> {
+    request: M,
+    deadline: Instant,
+}
+
+impl<M: Message> Message for Timely<M> {
+    type Result = M::Result;
+}
+
+impl<M> Timely<M> {
+    fn in_time(self) -> Result<M> {
+        if Instant::now() < self.deadline {
+            return Ok(self.request);
+        }
+        Err(Error::new(Kind::Unavailable, "the request waited for too long"))
     }
 }
 
@@ -129,21 +151,29 @@ impl Message for ListPage {
 /// Each message is one transaction of the store, under the guard against panics.
 macro_rules! forward {
     ($($message:ty => $answer:ty, |$store:ident, $request:ident| $work:expr;)*) => {$(
-        impl Handler<$message> for MetadataActor {
+        impl Handler<Timely<$message>> for MetadataActor {
             type Result = ResponseFuture<Result<$answer>>;
 
-            fn handle(&mut self, $request: $message, _: &mut Self::Context) -> Self::Result {
+            fn handle(&mut self, request: Timely<$message>, _: &mut Self::Context) -> Self::Result {
                 let $store = Arc::clone(&self.store);
-                Box::pin(self.vital.clone().guard_work(async move { $work.await }))
+                let work = async move {
+                    let $request = request.in_time()?;
+                    $work.await
+                };
+                Box::pin(self.vital.clone().guard_work(work))
             }
         }
     )*};
 }
 
-impl Handler<Lookup> for MetadataActor {
+impl Handler<Timely<Lookup>> for MetadataActor {
     type Result = Response<Result<Option<Entry>>>;
 
-    fn handle(&mut self, request: Lookup, context: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, request: Timely<Lookup>, context: &mut Self::Context) -> Self::Result {
+        let request = match request.in_time() {
+            Ok(request) => request,
+            Err(error) => return Response::reply(Err(error)),
+        };
         let vital = self.vital.clone();
         let looked_up =
             vital.guard_state(self, context, |actor, _| actor.reader.as_ref().map(|reader| reader.lookup(&request.0)));

@@ -10,7 +10,7 @@ mod put;
 mod start;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use actix::dev::ToEnvelope;
@@ -21,7 +21,7 @@ pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::{LockDirectory, LockStats};
-use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter};
+use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Timely};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
 use crate::runtime::admission::{Admission, Permit};
 use crate::runtime::budget::MemoryBudget;
@@ -113,11 +113,12 @@ impl Engine {
     where
         M: Message<Result = Result<T>> + Send + 'static,
         T: Send + 'static,
-        MetadataActor: Handler<M>,
-        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, M>,
+        MetadataActor: Handler<Timely<M>>,
+        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
     {
         let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
-        let answer = tokio::time::timeout(METADATA_WAIT_MAX, self.inner.metadata.ask(message));
+        let deadline = Instant::now() + METADATA_WAIT_MAX;
+        let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
         answer.await.map_err(late)?.map_err(gone)?
     }
 }
