@@ -1,13 +1,15 @@
 //! What clients did and what they saw, for many threads to write at once.
 
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::rule::{Deed, Operation, Sight, impossible};
 use super::stamp::Stamp;
 
 /// More would say nothing new.
 const VIOLATIONS_MAX: usize = 40;
+/// Operations that ended longer before what was seen are not told.
+const TOLD_BEFORE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct PathHistory {
@@ -95,12 +97,15 @@ impl History {
     pub fn violations(&self, name: impl Fn(usize) -> String) -> Vec<String> {
         for (path, history) in self.paths.iter().enumerate() {
             let history = history.lock().unwrap();
-            for (sight, who) in &history.sights {
-                if let Some(why) = impossible(&history.operations, sight) {
-                    let all = history.operations.iter().map(|one| one.told(sight.from)).collect::<Vec<_>>();
-                    let seen = sight.told();
-                    self.violation(format!("{} {who}: {seen}: {why}\n    {}", name(path), all.join("\n    ")));
-                }
+            // One for each path tells enough.
+            let wrong = history.sights.iter().find_map(|(sight, who)| {
+                impossible(&history.operations, sight).map(|why| (sight, format!("{who}: {}: {why}", sight.told())))
+            });
+            if let Some((sight, what)) = wrong {
+                let before = sight.from - TOLD_BEFORE;
+                let told = history.operations.iter().filter(|one| one.concerns(before, sight.until));
+                let told: Vec<String> = told.map(|one| one.told(sight.from)).collect();
+                self.violation(format!("{} {what}\n    {}", name(path), told.join("\n    ")));
             }
         }
         self.violations.lock().unwrap().clone()

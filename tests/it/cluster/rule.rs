@@ -50,6 +50,11 @@ impl Operation {
         self.acknowledged.filter(|(_, ended)| *ended < moment).map(|(began, _)| began)
     }
 
+    /// Whether it may have acted in this time.
+    pub fn concerns(&self, from: Instant, until: Instant) -> bool {
+        self.began < until && self.may_act_after(from)
+    }
+
     /// For people: times in milliseconds before (negative) or after `zero`.
     pub fn told(&self, zero: Instant) -> String {
         let since = |moment: Instant| match moment.checked_duration_since(zero) {
