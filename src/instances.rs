@@ -11,6 +11,9 @@ use crate::boot::metadata::{place, postgres_settings};
 use crate::config::{Config, one_line};
 use crate::http::calendar::civil_from_days;
 
+/// SQLSTATEs of a table and of a schema that do not exist.
+const NO_TABLE: [&str; 2] = ["42P01", "3F000"];
+
 /// Asks the database; an error is one line for people.
 pub fn ask(config: &Config) -> Result<Vec<KnownInstance>, String> {
     let settings = postgres_settings(config, "(instances)");
@@ -18,7 +21,11 @@ pub fn ask(config: &Config) -> Result<Vec<KnownInstance>, String> {
         // Nothing is brought up to date: looking must not change a database that older instances serve.
         PostgresStore::attach(&settings, 1, 1)?.instances().await
     });
-    asked.map_err(|error| format!("cannot read the database {} error=\"{error}\"", place(config)))
+    asked.map_err(|error| {
+        let text = error.to_string();
+        let hint = if NO_TABLE.iter().any(|code| text.contains(code)) { "; no s3dedup has used it yet" } else { "" };
+        format!("cannot read the database {} error=\"{text}\"{hint}", place(config))
+    })
 }
 
 /// The instances as an aligned table, or a line that says that there are none.

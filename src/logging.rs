@@ -12,9 +12,10 @@ use crate::config::{self, Logging, one_line};
 /// Crates that log at the configured level; all others only warn, unless the level is trace.
 const OWN_CRATES: [&str; 2] = ["s3dedup", "s3dedup_actors"];
 
-/// Crates that log at the level of debug or trace only. This one calls it an error when a client sends
-/// garbage or goes away, and repeats failures of answers that the front end has logged itself.
-const QUIET_CRATES: [&str; 1] = ["actix_http"];
+/// Crates that log at the level of debug or trace only. The first calls it an error when a client sends
+/// garbage or goes away, and repeats failures of answers that the front end has logged itself; the second
+/// has a line for every connection to PostgreSQL that ends, where the engine has one for all.
+const QUIET_CRATES: [&str; 2] = ["actix_http", "deadpool"];
 
 /// Starts the log. A second call changes nothing.
 pub fn init(logging: &Logging) {
@@ -137,6 +138,7 @@ mod tests {
         };
         for configured in [LevelFilter::Error, LevelFilter::Warn, LevelFilter::Info] {
             assert!(!logs(configured, Level::Error, "actix_http::h1::dispatcher"));
+            assert!(!logs(configured, Level::Warn, "deadpool.postgres"));
             assert!(logs(configured, Level::Error, "actix_server") && logs(configured, Level::Error, "s3dedup::http"));
         }
         assert!(logs(LevelFilter::Debug, Level::Error, "actix_http::h1::dispatcher"));

@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use s3dedup_actors::model::KeyLayout;
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
-use s3dedup_actors::{Engine, EngineSettings, SpoolLimits};
+use s3dedup_actors::{DistributedLockSettings, Engine, EngineSettings, SpoolLimits};
 use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
@@ -42,10 +42,6 @@ pub struct EngineControl {
 
 /// Starts the engine: stores, migrations of the schema, actors. `port` is the one that clients will reach.
 pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
-    // Locks in memory instead would look like what was asked for.
-    if config.locks_type == LocksType::Postgres {
-        return Err(StartError::new("LOCKS_TYPE=postgres is not wired yet: use memory"));
-    }
     let instance = config.instance_id(port);
     let Metadata { store: metadata, registry } = metadata::open(config, &instance).await?;
     let contents = open_contents(config).await?;
@@ -121,6 +117,11 @@ async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartEr
 
 fn engine_settings(config: &Config, instance: String) -> EngineSettings {
     let KeySharding { enabled, depth } = config.bucket.s3.key_sharding;
+    let distributed_locks = (config.locks_type == LocksType::Postgres).then(|| {
+        let postgres = metadata::lock_settings(config, &instance);
+        let held_max = config.locks.held_max;
+        DistributedLockSettings { held_max, ..DistributedLockSettings::new(postgres, &config.bucket.name) }
+    });
     let depth = if enabled { u8::try_from(depth).unwrap_or(KeyLayout::DEPTH_MAX) } else { 0 };
     EngineSettings {
         instance,
@@ -138,5 +139,6 @@ fn engine_settings(config: &Config, instance: String) -> EngineSettings {
         uploaders: config.actors.uploader_pool_size,
         upload_backlog_max: config.actors.upload_backlog_max,
         compute_threads: config.actors.cpu_threads(),
+        distributed_locks,
     }
 }

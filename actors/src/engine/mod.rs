@@ -12,15 +12,15 @@ mod start;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::Addr;
 use actix::dev::ToEnvelope;
-use actix::{Actor, Handler, Message};
+use actix::{Actor, Addr, Handler, Message};
 
 pub use self::list::NameStream;
 pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
 use crate::download::{ContentCache, ContentSource, Damage};
-use crate::lock::{LockDirectory, LockStats};
+use crate::lock::distributed::DistributedLockStats;
+use crate::lock::{LockStats, Locks};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Timely};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
 use crate::runtime::admission::{Admission, Permit};
@@ -42,7 +42,7 @@ pub struct Engine {
 
 struct Inner {
     admission: Admission,
-    locks: Addr<LockDirectory>,
+    locks: Locks,
     metadata: MetadataRouter,
     uploads: Addr<UploaderPool>,
     source: ContentSource,
@@ -52,6 +52,7 @@ struct Inner {
     spool_budget: MemoryBudget,
     intent: NewIntent,
     lock_stats: LockStats,
+    key_stats: DistributedLockStats,
     upload_stats: UploadStats,
     damage: Damage,
 }
@@ -63,6 +64,10 @@ pub struct Gauges {
     pub requests: usize,
     /// Locks that are held or awaited.
     pub locks: usize,
+    /// Keys of locks that are held, or being asked for, in the database that instances share.
+    pub keys_held: usize,
+    /// Requests that wait for a key.
+    pub keys_waiting: usize,
     /// Uploads that wait for an uploader.
     pub uploads_waiting: usize,
     /// Memory taken by received bodies, in bytes.
@@ -97,6 +102,8 @@ impl Engine {
         Gauges {
             requests: self.inner.admission.in_use(),
             locks: self.inner.lock_stats.live(),
+            keys_held: self.inner.key_stats.held(),
+            keys_waiting: self.inner.key_stats.waiting(),
             uploads_waiting: self.inner.upload_stats.waiting(),
             spool_bytes: self.inner.spool_budget.used(),
         }

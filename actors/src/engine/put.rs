@@ -1,15 +1,15 @@
 //! Storing a content under a name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Engine, gone};
-use crate::lock::{AcquireLock, Turn};
+use crate::lock::{Lease, Turn};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::store::blob::Spooled;
 use crate::store::meta::{CommitPut, IntentId, PlanPut, PutCommit, PutPlan};
 use crate::upload::UploadBlob;
 
-/// How long a request waits for another one that uploads the same content.
+/// How long a request waits for another one that uploads the same content, here or in another instance.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// How often a put starts anew because the content changed hands under it.
@@ -48,12 +48,12 @@ impl Engine {
 
     /// Uploads an unknown content under its lock; `None` when the caller is to plan anew.
     async fn put_unknown(&self, put: &Put) -> Result<Option<PutOutcome>> {
-        let lease = match self.acquire(put).await? {
+        let lease = match self.inner.locks.acquire(put.body.digest, Instant::now() + LOCK_WAIT_MAX).await? {
             Turn::Granted(lease) => lease,
             Turn::Stored => return Ok(None),
             Turn::Failed { kind, context } => return Err(Error::new(kind, context)),
         };
-        match self.put_under_lock(put).await {
+        match self.put_under_lock(put, &lease).await {
             Ok(done) => {
                 if done.is_stored {
                     lease.content_is_stored();
@@ -67,7 +67,12 @@ impl Engine {
         }
     }
 
-    async fn put_under_lock(&self, put: &Put) -> Result<Done> {
+    /// A lock that got lost is another instance's by now: it saves an upload to look again. That is no
+    /// question of safety, and an upload that has begun goes on.
+    async fn put_under_lock(&self, put: &Put, lease: &Lease) -> Result<Done> {
+        if lease.is_lost() {
+            return Ok(Done::PLAN_ANEW);
+        }
         // An intent that cannot be used would only be litter.
         self.inner.source.expect_up()?;
         let (intent, key) = match self.metadata(put.plan(Some(self.inner.intent.clone()))).await? {
@@ -77,23 +82,20 @@ impl Engine {
                 return Ok(Done { is_stored, outcome: Some(settled(plan)?) });
             }
         };
+        if lease.is_lost() {
+            return Ok(Done::PLAN_ANEW);
+        }
         // When this fails the intent stays: the object may exist, and the cleaner finds it by that.
         let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
         self.inner.uploads.send(upload).await.map_err(gone)??;
         Ok(match self.metadata(put.commit(intent, key)).await? {
-            PutCommit::IntentLost => Done { is_stored: false, outcome: None },
+            PutCommit::IntentLost => Done::PLAN_ANEW,
             PutCommit::Committed => {
                 self.remember(put, key);
                 Done { is_stored: true, outcome: Some(PutOutcome::Stored) }
             }
             PutCommit::Stale { current } => Done { is_stored: false, outcome: Some(PutOutcome::Stale { current }) },
         })
-    }
-
-    async fn acquire(&self, put: &Put) -> Result<Turn> {
-        let late = |_| Error::new(Kind::Unavailable, "the same content is being uploaded too slowly");
-        let turn = self.inner.locks.send(AcquireLock { digest: put.body.digest });
-        tokio::time::timeout(LOCK_WAIT_MAX, turn).await.map_err(late)?.map_err(gone)?
     }
 
     /// A content is often read soon after it was stored: small ones are kept ready.
@@ -115,6 +117,10 @@ struct Done {
     is_stored: bool,
     /// `None` when the caller is to plan anew.
     outcome: Option<PutOutcome>,
+}
+
+impl Done {
+    const PLAN_ANEW: Self = Self { is_stored: false, outcome: None };
 }
 
 /// One request's wish.

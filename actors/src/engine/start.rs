@@ -10,7 +10,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{Engine, Inner};
 use crate::cluster::{ClusterActor, Membership};
 use crate::download::{ContentCache, ContentSource, Damage};
-use crate::lock::{LockDirectory, LockStats};
+use crate::lock::distributed::{
+    DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
+};
+use crate::lock::{LockDirectory, LockStats, Locks};
 use crate::metadata::{MetadataActor, MetadataRouter};
 use crate::model::{Error, KeyLayout, Kind, Result};
 use crate::runtime::admission::Admission;
@@ -53,6 +56,8 @@ pub struct EngineSettings {
     pub upload_backlog_max: usize,
     /// Threads that hash and compress.
     pub compute_threads: usize,
+    /// Locks among instances that share the database; none for a single instance.
+    pub distributed_locks: Option<DistributedLockSettings>,
 }
 
 /// The running actors. Ends them in order when told to.
@@ -77,6 +82,11 @@ impl Engine {
         let threads = settings.compute_threads.max(1);
         let compute = BlockingPool::start("compute", threads, threads * 16)
             .map_err(|error| Error::new(Kind::Internal, "can't start threads").with_source(error))?;
+        let key_stats = DistributedLockStats::default();
+        let distributed = match &settings.distributed_locks {
+            Some(locks) => Some((locks.bucket.clone(), DistributedLockPlan::new(locks, key_stats.clone())?)),
+            None => None,
+        };
         let root = Arbiter::new();
         let guardian = Guardian::start_in_arbiter(&root.handle(), |_| Guardian::new(on_fatal));
         let admission = Admission::new(settings.request_slots_max);
@@ -85,6 +95,14 @@ impl Engine {
         let lock_stats = LockStats::default();
         let stats = lock_stats.clone();
         let locks = tree.child("locks", move |vital| LockDirectory::new(vital, stats));
+        let distributed = match distributed {
+            Some((bucket, plan)) => {
+                let actor = tree.child("locks-db", move |vital| DistributedLockActor::new(vital, plan));
+                Some(DistributedLocks::new(actor, &bucket))
+            }
+            None => None,
+        };
+        let locks = Locks::new(locks, distributed);
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
             tree.child("metadata", move |vital| MetadataActor::new(vital, store))
@@ -112,6 +130,7 @@ impl Engine {
             spool_budget: MemoryBudget::new(settings.spool_memory_bytes_max),
             intent: NewIntent { instance: settings.instance, layout: settings.layout },
             lock_stats,
+            key_stats,
             upload_stats,
             damage: Damage::default(),
         };

@@ -6,6 +6,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, Res
 use tokio::sync::oneshot;
 
 use super::directory::Vacated;
+use super::distributed::KeyLease;
 use crate::model::{Digest, Error, Kind, Result, Retry};
 
 /// The lock of one content.
@@ -60,9 +61,21 @@ enum Outcome {
 pub struct Lease {
     lock: Addr<LockActor>,
     outcome: Outcome,
+    /// With several instances: the lock among them.
+    key: Option<KeyLease>,
 }
 
 impl Lease {
+    pub(super) fn with_key(mut self, key: KeyLease) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Whether another instance may hold the lock by now. It stays lost.
+    pub fn is_lost(&self) -> bool {
+        self.key.as_ref().is_some_and(KeyLease::is_lost)
+    }
+
     /// Gives the lock back and tells those who wait that the content is stored now.
     pub fn content_is_stored(mut self) {
         self.outcome = Outcome::Stored;
@@ -80,6 +93,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Outcome::Open);
+        // The key first: whoever is next here asks for it after that.
+        drop(self.key.take());
         self.lock.do_send(Release { outcome });
     }
 }
@@ -97,7 +112,7 @@ impl LockActor {
         {
             if !waiter.is_closed() {
                 self.is_held = true;
-                drop(waiter.send(Turn::Granted(Lease { lock: lock.clone(), outcome: Outcome::Open })));
+                drop(waiter.send(Turn::Granted(Lease { lock: lock.clone(), outcome: Outcome::Open, key: None })));
             }
         }
     }

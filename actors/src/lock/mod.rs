@@ -3,9 +3,57 @@
 //! Locks only save work; no loss may follow from a lost one (the metadata transactions see to
 //! that). A `LockActor` lives exactly as long as somebody holds, awaits or is about to ask for
 //! its lock.
+//!
+//! Where several instances share a database, whoever has its turn here asks for the lock among the
+//! instances next ([`distributed`]): the database sees at most one request per content and instance.
 
 mod actor;
 mod directory;
+pub mod distributed;
 
-pub use actor::Turn;
+use std::time::Instant;
+
+use actix::{Addr, MailboxError};
+pub use actor::{Lease, Turn};
 pub use directory::{AcquireLock, LockDirectory, LockStats};
+
+use self::distributed::DistributedLocks;
+use crate::model::{Digest, Error, Kind, Result};
+
+/// The way to the locks.
+#[derive(Clone)]
+pub struct Locks {
+    directory: Addr<LockDirectory>,
+    distributed: Option<DistributedLocks>,
+}
+
+impl Locks {
+    /// Locks of this instance, and of all instances if there are several.
+    pub fn new(directory: Addr<LockDirectory>, distributed: Option<DistributedLocks>) -> Self {
+        Self { directory, distributed }
+    }
+
+    /// Waits for the lock of a content, or for news of what its holder achieved. Nothing stays behind when
+    /// the returned future is dropped.
+    pub async fn acquire(&self, digest: Digest, deadline: Instant) -> Result<Turn> {
+        let late = |_| Error::new(Kind::Unavailable, "the same content is being uploaded too slowly");
+        let gone = |error: MailboxError| {
+            Error::new(Kind::Unavailable, "a part of the server is being restarted").with_source(error)
+        };
+        let turn = self.directory.send(AcquireLock { digest });
+        let turn = tokio::time::timeout_at(deadline.into(), turn).await.map_err(late)?.map_err(gone)??;
+        match (turn, &self.distributed) {
+            (Turn::Granted(lease), Some(distributed)) => {
+                let key = distributed.acquire(digest, deadline);
+                match tokio::time::timeout_at(deadline.into(), key).await.map_err(late).flatten() {
+                    Ok(key) => Ok(Turn::Granted(lease.with_key(key))),
+                    Err(error) => {
+                        lease.failed(&error);
+                        Err(error)
+                    }
+                }
+            }
+            (turn, _) => Ok(turn),
+        }
+    }
+}

@@ -3,13 +3,15 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{BlobInfo, BlobKey, Digest, Entry, EntryKey, Error, Kind, Recipe, Result, Stamp};
+use crate::model::{BlobInfo, BlobKey, Digest, Entry, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::store::blob::{BlobPage, BlobReader, BlobStore, SpooledBytes};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
+    CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
+    PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
 };
 
 /// What happens instead of the next calls.
@@ -173,16 +175,40 @@ impl MetaStore for FaultyMeta {
         self.inner.totals().await
     }
 
-    async fn condemn(&self, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
-        self.inner.condemn(digest, unused_since).await
+    async fn list_unused(&self, page: UnusedPage) -> Result<Vec<UnusedContent>> {
+        self.inner.list_unused(page).await
     }
 
-    async fn condemn_intent(&self, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
-        self.inner.condemn_intent(intent, made_before).await
+    async fn condemn(&self, digests: Vec<Digest>, unused_since: Stamp) -> Result<Vec<StoredBlob>> {
+        self.inner.condemn(digests, unused_since).await
     }
 
-    async fn forget(&self, key: BlobKey) -> Result<()> {
-        self.inner.forget(key).await
+    async fn list_intents(&self, made_before: Stamp, after: Option<IntentId>, rows: usize) -> Result<Vec<OldIntent>> {
+        self.inner.list_intents(made_before, after, rows).await
+    }
+
+    async fn condemn_intents(&self, intents: Vec<IntentId>, made_before: Stamp) -> Result<Vec<BlobKey>> {
+        self.inner.condemn_intents(intents, made_before).await
+    }
+
+    async fn list_condemned(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<BlobKey>> {
+        self.inner.list_condemned(after, rows).await
+    }
+
+    async fn forget(&self, keys: Vec<BlobKey>) -> Result<()> {
+        self.inner.forget(keys).await
+    }
+
+    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
+        self.inner.list_contents(after, rows).await
+    }
+
+    async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {
+        self.inner.are_known(keys).await
+    }
+
+    async fn lead(&self, task: &str, holder: &str, term: Duration) -> Result<bool> {
+        self.inner.lead(task, holder, term).await
     }
 
     async fn probe(&self) -> Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NewIntent, PlanPut, PutCommit, PutPlan, Totals,
+    CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NewIntent, PlanPut, PutCommit, PutPlan, Totals, UnusedPage,
 };
 
 /// The store under test.
@@ -46,6 +46,10 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         concurrent_writers_keep_the_counts
         names_that_swap_contents_do_not_block_each_other
         a_generation_is_never_given_twice
+        unused_contents_are_listed_and_condemned_in_batches
+        intents_and_condemned_objects_are_listed_until_they_are_gone
+        stored_contents_are_listed_and_objects_are_known
+        only_one_leads_at_a_time
         a_local_reader_sees_what_was_committed
     }
 }
@@ -127,6 +131,18 @@ async fn totals(store: &Store) -> [u64; 4] {
     [entries, contents, logical_bytes, stored_bytes]
 }
 
+async fn condemn(store: &Store, byte: u8, unused_since: Stamp) -> Option<Recipe> {
+    let condemned = ok(store.condemn(vec![digest(byte)], unused_since).await);
+    assert!(condemned.len() <= 1);
+    condemned.first().copied().map(Recipe::Whole)
+}
+
+async fn condemn_intent(store: &Store, intent: IntentId, made_before: Stamp) -> Option<BlobKey> {
+    let condemned = ok(store.condemn_intents(vec![intent], made_before).await);
+    assert!(condemned.len() <= 1);
+    condemned.first().copied()
+}
+
 async fn an_upload_becomes_an_entry(store: Store) {
     assert_eq!(ok(store.totals().await), Totals::default());
     assert_eq!(get(&store, "a").await, None);
@@ -182,9 +198,9 @@ async fn overwriting_moves_the_references(store: Store) {
     assert_eq!(totals(&store).await, [2, 2, 30, 3], "the same content in a newer version");
     put(&store, "b", 2, 2).await;
     assert_eq!(totals(&store).await, [2, 2, 40, 3]);
-    assert!(ok(store.condemn(digest(1), FAR_FUTURE).await).is_some());
+    assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
     assert_eq!(totals(&store).await, [2, 1, 40, 2]);
-    assert!(ok(store.condemn(digest(2), FAR_FUTURE).await).is_none());
+    assert!(condemn(&store, 2, FAR_FUTURE).await.is_none());
 }
 
 async fn repeated_writes_change_nothing(store: Store) {
@@ -212,8 +228,8 @@ async fn of_two_uploads_the_first_commit_stays(store: Store) {
     assert_eq!(entry.map(|entry| entry.recipe), Some(Recipe::Whole(stored(second.1, 1))));
     assert_eq!(totals(&store).await, [2, 1, 20, 1]);
     // The losing upload's object is found by its intent.
-    assert_eq!(ok(store.condemn_intent(first.0, FAR_FUTURE).await), Some(first.1));
-    assert_eq!(ok(store.condemn_intent(second.0, FAR_FUTURE).await), None);
+    assert_eq!(condemn_intent(&store, first.0, FAR_FUTURE).await, Some(first.1));
+    assert_eq!(condemn_intent(&store, second.0, FAR_FUTURE).await, None);
 }
 
 async fn a_stale_commit_keeps_the_content_for_others(store: Store) {
@@ -231,43 +247,43 @@ async fn condemned_content_comes_back_under_a_new_generation(store: Store) {
     put(&store, "a", 5, 1).await;
     let old = BlobKey { digest: digest(1), generation: 0, layout: KeyLayout::new(2) };
     assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
-    assert_eq!(ok(store.condemn(digest(1), FAR_FUTURE).await), Some(Recipe::Whole(stored(old, 1))));
-    assert_eq!(ok(store.condemn(digest(1), FAR_FUTURE).await), None);
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, Some(Recipe::Whole(stored(old, 1))));
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None);
     // Between condemning and forgetting, and ever after, the old object's name is not used again.
     let during = begin(&store, "a", 5, 1).await;
     assert!(during.1.generation > 0);
     assert_eq!(ok(store.commit_put(commit("a", 5, 1, during)).await), PutCommit::Committed);
-    ok(store.forget(old).await);
-    ok(store.forget(old).await);
+    ok(store.forget(vec![old]).await);
+    ok(store.forget(vec![old]).await);
     assert_eq!(get(&store, "a").await, Some((5, 1)));
     assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
-    assert!(ok(store.condemn(digest(1), FAR_FUTURE).await).is_some());
-    ok(store.forget(during.1).await);
+    assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
+    ok(store.forget(vec![during.1]).await);
     assert!(begin(&store, "a", 5, 1).await.1.generation > during.1.generation);
     assert_eq!(totals(&store).await, [0, 0, 0, 0]);
 }
 
 async fn used_or_young_content_is_not_condemned(store: Store) {
     put(&store, "a", 5, 1).await;
-    assert_eq!(ok(store.condemn(digest(1), FAR_FUTURE).await), None, "it has a name");
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None, "it has a name");
     assert_eq!(delete(&store, "a", 5).await, DeleteOutcome::Deleted);
     let before = Stamp::from_seconds(Stamp::now().seconds() - 1000);
-    assert_eq!(ok(store.condemn(digest(1), before).await), None, "it lost its name just now");
+    assert_eq!(condemn(&store, 1, before).await, None, "it lost its name just now");
     assert_eq!(ok(store.plan_put(plan("b", 1, 1, false)).await), PutPlan::Committed);
-    assert_eq!(ok(store.condemn(digest(1), FAR_FUTURE).await), None, "it has a name again");
-    assert_eq!(ok(store.condemn(digest(9), FAR_FUTURE).await), None, "it is unknown");
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None, "it has a name again");
+    assert_eq!(condemn(&store, 9, FAR_FUTURE).await, None, "it is unknown");
 }
 
 async fn a_condemned_intent_cannot_be_committed(store: Store) {
     let upload = begin(&store, "a", 5, 1).await;
     let before = Stamp::from_seconds(Stamp::now().seconds() - 1000);
-    assert_eq!(ok(store.condemn_intent(upload.0, before).await), None, "it is young");
-    assert_eq!(ok(store.condemn_intent(upload.0, FAR_FUTURE).await), Some(upload.1));
+    assert_eq!(condemn_intent(&store, upload.0, before).await, None, "it is young");
+    assert_eq!(condemn_intent(&store, upload.0, FAR_FUTURE).await, Some(upload.1));
     assert_eq!(ok(store.commit_put(commit("a", 5, 1, upload)).await), PutCommit::IntentLost);
     assert_eq!(get(&store, "a").await, None);
     let again = begin(&store, "a", 5, 1).await;
     assert!(again.1.generation > upload.1.generation);
-    ok(store.forget(upload.1).await);
+    ok(store.forget(vec![upload.1]).await);
     assert_eq!(ok(store.commit_put(commit("a", 5, 1, again)).await), PutCommit::Committed);
 }
 
@@ -373,6 +389,135 @@ async fn names_that_swap_contents_do_not_block_each_other(store: Store) {
     assert_eq!(totals(&store).await, [2, 2, u64::from(one + two) * 10, 3]);
 }
 
+/// Everything on the list of unused contents, in pages of `rows`.
+async fn unused(store: &Store, since: Stamp, rows: usize) -> Vec<u8> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = ok(store.list_unused(UnusedPage { unused_since: since, after, rows }).await);
+        assert!(page.len() <= rows);
+        found.extend(page.iter().map(|unused| {
+            let byte = unused.digest.as_bytes()[0];
+            assert_eq!(unused.stored_size, u64::from(byte));
+            byte
+        }));
+        after = page.last().map(|last| (last.unused_since, last.digest));
+        if page.len() < rows {
+            found.sort_unstable();
+            return found;
+        }
+    }
+}
+
+async fn unused_contents_are_listed_and_condemned_in_batches(store: Store) {
+    for byte in 1..=250 {
+        put(&store, &format!("n{byte}"), 1, byte).await;
+    }
+    assert!(unused(&store, FAR_FUTURE, 1000).await.is_empty());
+    for byte in 1..=240 {
+        assert_eq!(delete(&store, &format!("n{byte}"), 1).await, DeleteOutcome::Deleted);
+    }
+    for byte in 1..=10 {
+        put(&store, &format!("again{byte}"), 1, byte).await;
+    }
+    // One that lost a name and still has another one is in use.
+    put(&store, "second", 1, 250).await;
+    assert_eq!(delete(&store, "second", 1).await, DeleteOutcome::Deleted);
+    let before = Stamp::from_seconds(Stamp::now().seconds() - 1000);
+    assert!(unused(&store, before, 1000).await.is_empty());
+    let expected: Vec<u8> = (11..=240).collect();
+    for rows in [1000, 100, 7] {
+        assert_eq!(unused(&store, FAR_FUTURE, rows).await, expected);
+    }
+    // In no order, with some that are in use, unknown or named twice.
+    let wanted = (1..=255).rev().chain([11]).map(digest).collect();
+    let mut condemned = ok(store.condemn(wanted, FAR_FUTURE).await);
+    condemned.sort_unstable_by_key(|blob| blob.key.digest);
+    let blob = |byte| stored(BlobKey { digest: digest(byte), generation: 0, layout: KeyLayout::new(2) }, byte);
+    assert_eq!(condemned, expected.iter().map(|byte| blob(*byte)).collect::<Vec<_>>());
+    assert!(unused(&store, FAR_FUTURE, 1000).await.is_empty());
+    assert_eq!(totals(&store).await[..2], [20, 20]);
+    assert_eq!(get(&store, "n250").await, Some((1, 250)));
+}
+
+async fn intents_and_condemned_objects_are_listed_until_they_are_gone(store: Store) {
+    let mut intents = Vec::new();
+    for byte in 1..=120 {
+        intents.push(begin(&store, "a", 1, byte).await);
+    }
+    let before = Stamp::from_seconds(Stamp::now().seconds() - 1000);
+    assert!(ok(store.list_intents(before, None, 10).await).is_empty());
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = ok(store.list_intents(FAR_FUTURE, after, 50).await);
+        listed.extend(page.iter().map(|intent| (intent.id, intent.key)));
+        after = page.last().map(|intent| intent.id);
+        if page.len() < 50 {
+            break;
+        }
+    }
+    assert_eq!(listed, intents);
+    assert!(ok(store.condemn_intents(vec![intents[0].0], before).await).is_empty());
+    let (kept, given_up) = intents.split_at(20);
+    let given_up_ids = given_up.iter().map(|intent| intent.0).collect();
+    let mut condemned = ok(store.condemn_intents(given_up_ids, FAR_FUTURE).await);
+    condemned.sort_unstable_by_key(|key| key.digest);
+    let mut keys: Vec<_> = given_up.iter().map(|intent| intent.1).collect();
+    keys.sort_unstable_by_key(|key| key.digest);
+    assert_eq!(condemned, keys);
+    assert_eq!(ok(store.list_intents(FAR_FUTURE, None, 1000).await).len(), kept.len());
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = ok(store.list_condemned(after, 30).await);
+        listed.extend_from_slice(&page);
+        after = page.last().copied();
+        if page.len() < 30 {
+            break;
+        }
+    }
+    assert_eq!(listed, keys);
+    ok(store.forget(listed.clone()).await);
+    ok(store.forget(listed).await);
+    assert!(ok(store.list_condemned(None, 10).await).is_empty());
+    assert!(begin(&store, "a", 1, 200).await.1.generation > 0, "the floor is raised");
+}
+
+async fn stored_contents_are_listed_and_objects_are_known(store: Store) {
+    for byte in [3, 1, 2] {
+        put(&store, &format!("n{byte}"), 1, byte).await;
+    }
+    put(&store, "again", 1, 2).await;
+    let intent = begin(&store, "a", 1, 4).await.1;
+    let key = |byte, generation| BlobKey { digest: digest(byte), generation, layout: KeyLayout::new(2) };
+    let page = ok(store.list_contents(None, 2).await);
+    let rest = ok(store.list_contents(page.last().map(|content| content.digest), 2).await);
+    let all: Vec<_> = page.iter().chain(&rest).collect();
+    assert_eq!(all.len(), 3);
+    for (content, (byte, references)) in all.into_iter().zip([(1, 1), (2, 2), (3, 1)]) {
+        assert_eq!((content.digest, content.logical_size), (digest(byte), u64::from(byte) * 10));
+        assert_eq!(content.recipe, Recipe::Whole(stored(key(byte, 0), byte)));
+        assert!(content.references.is_none_or(|counted| counted == references));
+    }
+    assert_eq!(delete(&store, "n3", 1).await, DeleteOutcome::Deleted);
+    assert!(condemn(&store, 3, FAR_FUTURE).await.is_some());
+    let flat = BlobKey { layout: KeyLayout::new(0), ..key(1, 0) };
+    let asked = vec![key(9, 0), key(1, 0), flat, intent, key(1, 1), key(3, 0), key(2, 0)];
+    assert_eq!(ok(store.are_known(asked).await), [false, true, false, true, false, true, true]);
+    assert!(ok(store.are_known(Vec::new()).await).is_empty());
+}
+
+async fn only_one_leads_at_a_time(store: Store) {
+    let minute = std::time::Duration::from_secs(60);
+    assert!(ok(store.lead("clean", "a", minute).await));
+    assert!(ok(store.lead("clean", "a", minute).await));
+    assert!(ok(store.lead("other", "b", minute).await));
+    // A store that one process alone has needs no leader.
+    if store.kind() != "sqlite" {
+        assert!(!ok(store.lead("clean", "b", minute).await));
+    }
+    assert!(ok(store.lead("clean", "a", std::time::Duration::ZERO).await));
+    assert!(ok(store.lead("clean", "b", minute).await));
+}
+
 /// Uploads, deletions and cleaning of one content at once, without any lock outside.
 async fn a_generation_is_never_given_twice(store: Store) {
     let given = std::sync::Mutex::new(std::collections::BTreeSet::new());
@@ -385,16 +530,16 @@ async fn a_generation_is_never_given_twice(store: Store) {
                     let is_new = given.lock().is_ok_and(|mut given| given.insert(key.generation));
                     assert!(is_new, "generation {} was given twice", key.generation);
                     if worker % 3 == 2 {
-                        if let Some(key) = ok(store.condemn_intent(intent, FAR_FUTURE).await) {
-                            ok(store.forget(key).await);
+                        if let Some(key) = condemn_intent(&store, intent, FAR_FUTURE).await {
+                            ok(store.forget(vec![key]).await);
                         }
                     } else {
                         ok(store.commit_put(commit(&name, round, 1, (intent, key))).await);
                     }
                 }
                 delete(&store, &name, round).await;
-                if let Some(Recipe::Whole(blob)) = ok(store.condemn(digest(1), FAR_FUTURE).await) {
-                    ok(store.forget(blob.key).await);
+                if let Some(Recipe::Whole(blob)) = condemn(&store, 1, FAR_FUTURE).await {
+                    ok(store.forget(vec![blob.key]).await);
                 }
             }
         }
@@ -440,7 +585,7 @@ async fn concurrent_writers_keep_the_counts(store: Store) {
     }
     let mut condemned = 0;
     for byte in 1..=6 {
-        condemned += u64::from(ok(store.condemn(digest(byte), FAR_FUTURE).await).is_some());
+        condemned += u64::from(condemn(&store, byte, FAR_FUTURE).await.is_some());
     }
     assert_eq!(condemned, counted[1]);
     assert_eq!(totals(&store).await, [0, 0, 0, 0]);

@@ -2,6 +2,7 @@
 
 pub mod blob_contract;
 pub mod faulty;
+pub mod locks;
 pub mod meta_contract;
 pub mod postgres;
 pub mod proxy;

@@ -46,6 +46,7 @@ impl TestEngine {
             uploaders: 4,
             upload_backlog_max: 64,
             compute_threads: 2,
+            distributed_locks: None,
         };
         let fatal = Arc::new(AtomicUsize::new(0));
         let given_up = Arc::clone(&fatal);

@@ -4,6 +4,8 @@
 //! write back something stale. Every write may be repeated with the same arguments: the answer to
 //! the first attempt can be lost on its way.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::model::{BlobKey, Digest, Entry, EntryKey, KeyLayout, Namespace, Recipe, Result, Stamp, StoredBlob};
@@ -133,6 +135,52 @@ pub struct NamePage {
     pub any: bool,
 }
 
+/// Which contents without references to list.
+#[derive(Clone, Copy, Debug)]
+pub struct UnusedPage {
+    /// Only those that lost the last one at this time or earlier.
+    pub unused_since: Stamp,
+    /// Only those after this one, in the order of the listing.
+    pub after: Option<(Stamp, Digest)>,
+    /// At most so many.
+    pub rows: usize,
+}
+
+/// A content without a reference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnusedContent {
+    /// The content.
+    pub digest: Digest,
+    /// When it lost its last reference, or was stored without one.
+    pub unused_since: Stamp,
+    /// Size of its objects in bytes.
+    pub stored_size: u64,
+}
+
+/// An upload that was begun some time ago and not committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OldIntent {
+    /// Its number.
+    pub id: IntentId,
+    /// The object that it may have made.
+    pub key: BlobKey,
+    /// When it was made.
+    pub made_at: Stamp,
+}
+
+/// A content and how it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredContent {
+    /// The content.
+    pub digest: Digest,
+    /// Its size in bytes, uncompressed.
+    pub logical_size: u64,
+    /// Its objects.
+    pub recipe: Recipe,
+    /// How many names hold it, as the store has it noted; `None` when the store counts them itself.
+    pub references: Option<u64>,
+}
+
 /// Totals, kept in the same transactions as what they count.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Totals {
@@ -181,19 +229,39 @@ pub trait MetaStore: Send + Sync + 'static {
     /// Totals over everything.
     async fn totals(&self) -> Result<Totals>;
 
-    /// First step of cleaning: condemns a content that has had no reference since `unused_since` or
-    /// earlier, so that no upload will share it any more: it is as unknown as if it had never been,
-    /// but for its generation. `None`, and nothing changed, when it has references, is too young or
-    /// unknown. Returns the recipe whose objects may now be deleted.
-    async fn condemn(&self, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>>;
+    /// Contents without a reference, oldest first.
+    async fn list_unused(&self, page: UnusedPage) -> Result<Vec<UnusedContent>>;
 
-    /// Condemns an intent made at `made_before` or earlier, so that it can no longer be committed.
-    /// Returns the object that may now be deleted; `None` when there is no such intent.
-    async fn condemn_intent(&self, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>>;
+    /// First step of cleaning: condemns those of the contents that have had no reference since
+    /// `unused_since` or earlier, so that no upload will share them any more: they are as unknown as if
+    /// they had never been, but for their generations. Those that have references, are too young or
+    /// unknown stay as they are. Returns the objects that may now be deleted.
+    async fn condemn(&self, digests: Vec<Digest>, unused_since: Stamp) -> Result<Vec<StoredBlob>>;
 
-    /// Last step of cleaning: forgets a condemned object that was deleted from the content store.
-    /// Its generation is never used again.
-    async fn forget(&self, key: BlobKey) -> Result<()>;
+    /// Intents made at `made_before` or earlier, by number, after the number `after`.
+    async fn list_intents(&self, made_before: Stamp, after: Option<IntentId>, rows: usize) -> Result<Vec<OldIntent>>;
+
+    /// Condemns those of the intents that were made at `made_before` or earlier, so that they can no longer
+    /// be committed. Returns the objects that may now be deleted.
+    async fn condemn_intents(&self, intents: Vec<IntentId>, made_before: Stamp) -> Result<Vec<BlobKey>>;
+
+    /// Condemned objects that are not forgotten yet, by digest and generation, after `after`.
+    async fn list_condemned(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<BlobKey>>;
+
+    /// Last step of cleaning: forgets condemned objects that were deleted from the content store. Their
+    /// generations are never used again.
+    async fn forget(&self, keys: Vec<BlobKey>) -> Result<()>;
+
+    /// Stored contents, by digest, after the digest `after`.
+    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>>;
+
+    /// For each object whether anything is known of it: it is that of a content, an intent has its name, or it is
+    /// condemned.
+    async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>>;
+
+    /// Lets `holder` be the only one to do `task` for `term` from now on: `false` when somebody else is. To be
+    /// said again before the term is over. With a `term` of zero the holder gives it up.
+    async fn lead(&self, task: &str, holder: &str, term: Duration) -> Result<bool>;
 
     /// Cheap proof that the store answers.
     async fn probe(&self) -> Result<()>;

@@ -7,8 +7,7 @@ use crate::model::{Error, Kind};
 /// Wraps an error of PostgreSQL by what a caller can do about it. The source tells SQLSTATE and message; what
 /// was in the statement is not in it.
 pub fn sql_error(doing: &str, error: tokio_postgres::Error) -> Error {
-    let text = format!("can't {doing}: {}", describe(&error));
-    Error::new(kind(&error), format!("can't {doing}")).with_source(text)
+    Error::new(kind(&error), format!("can't {doing}")).with_source(describe(&error))
 }
 
 /// One line for the log: the server's message, or what happened to the connection.

@@ -1,12 +1,18 @@
 //! Metadata in PostgreSQL, for several instances at once: every write is one call of a function of the
 //! schema, so one round trip and one transaction.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
-use super::{CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals};
-use crate::model::{BlobKey, Digest, Entry, EntryKey, Recipe, Result, Stamp};
+use super::{
+    CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, OldIntent, PlanPut, PutCommit, PutPlan,
+    StoredContent, Totals, UnusedContent, UnusedPage,
+};
+use crate::model::{BlobKey, Digest, Entry, EntryKey, Result, Stamp, StoredBlob};
 use crate::store::postgres::{Connector, PostgresSettings};
 
+mod clean;
 mod clock;
 mod database;
 mod instances;
@@ -74,16 +80,40 @@ impl MetaStore for PostgresStore {
         read::totals(&self.database).await
     }
 
-    async fn condemn(&self, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
-        write::condemn(&self.database, digest, unused_since).await
+    async fn list_unused(&self, page: UnusedPage) -> Result<Vec<UnusedContent>> {
+        clean::list_unused(&self.database, &page).await
     }
 
-    async fn condemn_intent(&self, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
-        write::condemn_intent(&self.database, intent, made_before).await
+    async fn condemn(&self, digests: Vec<Digest>, unused_since: Stamp) -> Result<Vec<StoredBlob>> {
+        clean::condemn(&self.database, digests, unused_since).await
     }
 
-    async fn forget(&self, key: BlobKey) -> Result<()> {
-        write::forget(&self.database, key).await
+    async fn list_intents(&self, made_before: Stamp, after: Option<IntentId>, rows: usize) -> Result<Vec<OldIntent>> {
+        clean::list_intents(&self.database, made_before, after, rows).await
+    }
+
+    async fn condemn_intents(&self, intents: Vec<IntentId>, made_before: Stamp) -> Result<Vec<BlobKey>> {
+        clean::condemn_intents(&self.database, intents, made_before).await
+    }
+
+    async fn list_condemned(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<BlobKey>> {
+        clean::list_condemned(&self.database, after, rows).await
+    }
+
+    async fn forget(&self, keys: Vec<BlobKey>) -> Result<()> {
+        clean::forget(&self.database, keys).await
+    }
+
+    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
+        clean::list_contents(&self.database, after, rows).await
+    }
+
+    async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {
+        clean::are_known(&self.database, keys).await
+    }
+
+    async fn lead(&self, task: &str, holder: &str, term: Duration) -> Result<bool> {
+        clean::lead(&self.database, task, holder, term).await
     }
 
     async fn probe(&self) -> Result<()> {

@@ -129,7 +129,8 @@ pub(super) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, in
     row.try_get(index).map_err(|error| damaged("a column of another type").with_source(error))
 }
 
-fn unsigned(number: i64) -> Result<u64> {
+/// A number that is never negative.
+pub(super) fn unsigned(number: i64) -> Result<u64> {
     u64::try_from(number).map_err(|_| damaged("negative number"))
 }
 

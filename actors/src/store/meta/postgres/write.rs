@@ -6,8 +6,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::database::{Again, Database, Sql};
 use super::names::StoredName;
-use super::read::{blob_key, column, damaged, digest, stored_blob};
-use crate::model::{BlobKey, Digest, EntryKey, Error, Kind, Recipe, Result, Stamp};
+use super::read::{blob_key, column, damaged};
+use crate::model::{EntryKey, Error, Kind, Result, Stamp};
 use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, PlanPut, PutCommit, PutPlan};
 
 const PLAN_PUT: Sql = Sql {
@@ -51,19 +51,6 @@ const DELETE: Sql = Sql {
     text: "SELECT o_outcome, o_current, o_clock FROM s3dedup.delete_entry($1, $2, $3, $4, $5)",
     types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::BYTEA, Type::INT8],
 };
-
-const CONDEMN: Sql = Sql {
-    text: "SELECT o_generation, o_key_depth, o_encoding, o_stored_size, o_stored_hash FROM s3dedup.condemn($1, $2, $3)",
-    types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8],
-};
-
-const CONDEMN_INTENT: Sql = Sql {
-    text: "SELECT o_digest, o_generation, o_key_depth FROM s3dedup.condemn_intent($1, $2, $3)",
-    types: &[Type::TIMESTAMPTZ, Type::INT8, Type::INT8],
-};
-
-const FORGET: Sql =
-    Sql { text: "SELECT s3dedup.forget($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8] };
 
 /// See [`MetaStore::plan_put`](crate::store::meta::MetaStore::plan_put).
 pub(super) async fn plan_put(database: &Database, plan: &PlanPut) -> Result<PutPlan> {
@@ -140,29 +127,6 @@ pub(super) async fn delete(database: &Database, key: &EntryKey, stamp: Stamp) ->
     })
 }
 
-/// See [`MetaStore::condemn`](crate::store::meta::MetaStore::condemn).
-pub(super) async fn condemn(database: &Database, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
-    let bytes = digest.as_bytes().as_slice();
-    let rows = database.write(Again::Misleading, &CONDEMN, &[&bytes, &unused_since.seconds()]).await?;
-    rows.first().map(|row| stored_blob(row, 0, digest).map(Recipe::Whole)).transpose()
-}
-
-/// See [`MetaStore::condemn_intent`](crate::store::meta::MetaStore::condemn_intent).
-pub(super) async fn condemn_intent(
-    database: &Database,
-    intent: IntentId,
-    made_before: Stamp,
-) -> Result<Option<BlobKey>> {
-    let rows = database.write(Again::Misleading, &CONDEMN_INTENT, &[&intent.0, &made_before.seconds()]).await?;
-    rows.first().map(|row| blob_key(digest(row, 0)?, column(row, 1)?, column(row, 2)?)).transpose()
-}
-
-/// See [`MetaStore::forget`](crate::store::meta::MetaStore::forget).
-pub(super) async fn forget(database: &Database, key: BlobKey) -> Result<()> {
-    let digest = key.digest.as_bytes().as_slice();
-    database.write(Again::Harmless, &FORGET, &[&digest, &signed(key.generation)?]).await.map(drop)
-}
-
 /// The one row of an answer, whose column `clock` shows the database's clock.
 fn answer<'a>(database: &Database, rows: &'a [Row], clock: usize) -> Result<&'a Row> {
     let row = rows.first().ok_or_else(|| damaged("no answer"))?;
@@ -171,6 +135,6 @@ fn answer<'a>(database: &Database, rows: &'a [Row], clock: usize) -> Result<&'a 
 }
 
 /// PostgreSQL's integers are signed: sizes and generations stay below 2^63.
-fn signed(number: u64) -> Result<i64> {
+pub(super) fn signed(number: u64) -> Result<i64> {
     i64::try_from(number).map_err(|error| Error::new(Kind::Invalid, "number is too large").with_source(error))
 }

@@ -3,14 +3,46 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::put::execute;
-use super::read::{blob_key, raw_blob};
+use super::read::{RawBlob, blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
-use crate::model::{BlobKey, Digest, Recipe, Result, Stamp};
-use crate::store::meta::IntentId;
+use crate::model::{BlobKey, Digest, Recipe, Result, Stamp, StoredBlob};
+use crate::store::meta::{IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
+
+/// See [`MetaStore::list_unused`](crate::store::meta::MetaStore::list_unused).
+pub(super) fn list_unused(connection: &Connection, page: &UnusedPage) -> Result<Vec<UnusedContent>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT c.unused_since, c.digest, coalesce(r.stored_size, 0)
+        FROM contents c LEFT JOIN representations r ON r.digest = c.digest
+        WHERE c.unused_since <= ?1 AND (c.unused_since, c.digest) > (?2, ?3)
+        ORDER BY c.unused_since, c.digest LIMIT ?4";
+    let (since, digest) = match &page.after {
+        Some((since, digest)) => (since.seconds(), digest.as_bytes().as_slice()),
+        None => (i64::MIN, [].as_slice()),
+    };
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let limit = to_sql(page.rows as u64)?;
+    let rows = statement.query_map(params![page.unused_since.seconds(), since, digest, limit], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    });
+    let unused = |row: rusqlite::Result<(i64, Vec<u8>, i64)>| {
+        let (since, digest, stored_size) = row.map_err(failed)?;
+        Ok(UnusedContent {
+            digest: read_digest(&digest)?,
+            unused_since: Stamp::from_seconds(since),
+            stored_size: u64::try_from(stored_size).map_err(|_| damaged("negative size"))?,
+        })
+    };
+    rows.map_err(failed)?.map(unused).collect()
+}
 
 /// See [`MetaStore::condemn`](crate::store::meta::MetaStore::condemn).
-pub(super) fn condemn(connection: &Write<'_>, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
+pub(super) fn condemn(connection: &Write<'_>, digests: &[Digest], unused_since: Stamp) -> Result<Vec<StoredBlob>> {
+    let condemned = digests.iter().map(|digest| condemn_one(connection, *digest, unused_since));
+    condemned.filter_map(Result::transpose).collect()
+}
+
+fn condemn_one(connection: &Write<'_>, digest: Digest, unused_since: Stamp) -> Result<Option<StoredBlob>> {
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
         FROM contents c JOIN representations r ON r.digest = c.digest
@@ -24,11 +56,43 @@ pub(super) fn condemn(connection: &Write<'_>, digest: Digest, unused_since: Stam
     let stored_bytes = -to_sql(blob.stored_size)?;
     connection.add_to_totals(TotalsChange { contents: -1, stored_bytes, ..TotalsChange::default() });
     add_condemned(connection, blob.key)?;
-    Ok(Some(Recipe::Whole(blob)))
+    Ok(Some(blob))
 }
 
-/// See [`MetaStore::condemn_intent`](crate::store::meta::MetaStore::condemn_intent).
-pub(super) fn condemn_intent(connection: &Connection, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
+/// See [`MetaStore::list_intents`](crate::store::meta::MetaStore::list_intents).
+pub(super) fn list_intents(
+    connection: &Connection,
+    made_before: Stamp,
+    after: Option<IntentId>,
+    rows: usize,
+) -> Result<Vec<OldIntent>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT id, digest, generation, key_depth, made_at FROM intents
+        WHERE id > ?1 AND made_at <= ?2 ORDER BY id LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let after = after.map_or(i64::MIN, |intent| intent.0);
+    let rows = statement.query_map(params![after, made_before.seconds(), to_sql(rows as u64)?], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+    });
+    let intent = |row: rusqlite::Result<(i64, Vec<u8>, i64, i64, i64)>| {
+        let (id, digest, generation, key_depth, made_at) = row.map_err(failed)?;
+        let key = blob_key(read_digest(&digest)?, generation, key_depth)?;
+        Ok(OldIntent { id: IntentId(id), key, made_at: Stamp::from_seconds(made_at) })
+    };
+    rows.map_err(failed)?.map(intent).collect()
+}
+
+/// See [`MetaStore::condemn_intents`](crate::store::meta::MetaStore::condemn_intents).
+pub(super) fn condemn_intents(
+    connection: &Connection,
+    intents: &[IntentId],
+    made_before: Stamp,
+) -> Result<Vec<BlobKey>> {
+    let condemned = intents.iter().map(|intent| condemn_intent(connection, *intent, made_before));
+    condemned.filter_map(Result::transpose).collect()
+}
+
+fn condemn_intent(connection: &Connection, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
     let failed = |error| sql_error("write to the database", error);
     let sql = "DELETE FROM intents WHERE id = ?1 AND made_at <= ?2 RETURNING digest, generation, key_depth";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
@@ -36,22 +100,92 @@ pub(super) fn condemn_intent(connection: &Connection, intent: IntentId, made_bef
         .query_row(params![intent.0, made_before.seconds()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let Some((digest, generation, key_depth)) = row.optional().map_err(failed)? else { return Ok(None) };
     let digest: Vec<u8> = digest;
-    let digest = Digest::from_slice(&digest).ok_or_else(|| damaged("length of a digest"))?;
-    let key = blob_key(digest, generation, key_depth)?;
+    let key = blob_key(read_digest(&digest)?, generation, key_depth)?;
     add_condemned(connection, key)?;
     Ok(Some(key))
 }
 
+/// See [`MetaStore::list_condemned`](crate::store::meta::MetaStore::list_condemned).
+pub(super) fn list_condemned(connection: &Connection, after: Option<BlobKey>, rows: usize) -> Result<Vec<BlobKey>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT digest, generation, key_depth FROM condemned
+        WHERE (digest, generation) > (?1, ?2) ORDER BY digest, generation LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let (digest, generation) = match &after {
+        Some(key) => (key.digest.as_bytes().as_slice(), to_sql(key.generation)?),
+        None => ([].as_slice(), -1),
+    };
+    let rows = statement.query_map(params![digest, generation, to_sql(rows as u64)?], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    });
+    let key = |row: rusqlite::Result<(Vec<u8>, i64, i64)>| {
+        let (digest, generation, key_depth) = row.map_err(failed)?;
+        blob_key(read_digest(&digest)?, generation, key_depth)
+    };
+    rows.map_err(failed)?.map(key).collect()
+}
+
 /// See [`MetaStore::forget`](crate::store::meta::MetaStore::forget).
-pub(super) fn forget(connection: &Connection, key: BlobKey) -> Result<()> {
-    let generation = to_sql(key.generation)?;
-    let sql = "DELETE FROM condemned WHERE digest = ?1 AND generation = ?2";
-    if execute(connection, sql, params![key.digest.as_bytes(), generation])? == 1 {
-        // A deletion of this object may still be on its way somewhere: the number stays spent.
-        let sql = "UPDATE state SET generation_floor = max(generation_floor, ?1 + 1) WHERE id = 1";
-        execute(connection, sql, [generation])?;
+pub(super) fn forget(connection: &Connection, keys: &[BlobKey]) -> Result<()> {
+    let mut floor = None;
+    for key in keys {
+        let generation = to_sql(key.generation)?;
+        let sql = "DELETE FROM condemned WHERE digest = ?1 AND generation = ?2";
+        if execute(connection, sql, params![key.digest.as_bytes(), generation])? == 1 {
+            floor = floor.max(Some(generation + 1));
+        }
+    }
+    if let Some(floor) = floor {
+        // A deletion of these objects may still be on its way somewhere: the numbers stay spent.
+        let sql = "UPDATE state SET generation_floor = max(generation_floor, ?1) WHERE id = 1";
+        execute(connection, sql, [floor])?;
     }
     Ok(())
+}
+
+/// See [`MetaStore::list_contents`](crate::store::meta::MetaStore::list_contents).
+pub(super) fn list_contents(connection: &Connection, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT c.digest, c.logical_size, c.refs,
+            r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
+        FROM contents c JOIN representations r ON r.digest = c.digest
+        WHERE c.digest > ?1 ORDER BY c.digest LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let after = after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
+    let rows = statement.query_map(params![after, to_sql(rows as u64)?], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, raw_blob(row, 3)?))
+    });
+    let content = |row: rusqlite::Result<(Vec<u8>, i64, i64, RawBlob)>| {
+        let (digest, logical_size, refs, blob) = row.map_err(failed)?;
+        let digest = read_digest(&digest)?;
+        let unsigned = |number: i64| u64::try_from(number).map_err(|_| damaged("negative number"));
+        Ok(StoredContent {
+            digest,
+            logical_size: unsigned(logical_size)?,
+            recipe: Recipe::Whole(blob.into_blob(digest)?),
+            references: Some(unsigned(refs)?),
+        })
+    };
+    rows.map_err(failed)?.map(content).collect()
+}
+
+/// See [`MetaStore::are_known`](crate::store::meta::MetaStore::are_known).
+pub(super) fn are_known(connection: &Connection, keys: &[BlobKey]) -> Result<Vec<bool>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT EXISTS (SELECT 1 FROM representations WHERE digest = ?1 AND generation = ?2 AND key_depth = ?3)
+            OR EXISTS (SELECT 1 FROM intents WHERE digest = ?1 AND generation = ?2 AND key_depth = ?3)
+            OR EXISTS (SELECT 1 FROM condemned WHERE digest = ?1 AND generation = ?2 AND key_depth = ?3)";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut is_known = |key: &BlobKey| {
+        let generation = to_sql(key.generation)?;
+        let row = params![key.digest.as_bytes(), generation, key.layout.depth()];
+        statement.query_row(row, |row| row.get(0)).map_err(failed)
+    };
+    keys.iter().map(&mut is_known).collect()
+}
+
+fn read_digest(bytes: &[u8]) -> Result<Digest> {
+    Digest::from_slice(bytes).ok_or_else(|| damaged("length of a digest"))
 }
 
 fn add_condemned(connection: &Connection, key: BlobKey) -> Result<()> {

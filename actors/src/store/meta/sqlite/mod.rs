@@ -1,15 +1,17 @@
 //! Metadata in one SQLite file: one writing thread with group commit, several reading ones (WAL).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use quick_cache::sync::Cache;
 use rusqlite::Connection;
 
 use super::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
+    CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
+    PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
 };
-use crate::model::{BlobKey, Digest, Entry, EntryKey, Error, Kind, Recipe, Result, Stamp};
+use crate::model::{BlobKey, Digest, Entry, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::store::blocking::WorkerPool;
 
 mod clean;
@@ -117,16 +119,41 @@ impl MetaStore for SqliteStore {
         self.read(read::totals).await
     }
 
-    async fn condemn(&self, digest: Digest, unused_since: Stamp) -> Result<Option<Recipe>> {
-        self.writer.run(move |connection| clean::condemn(connection, digest, unused_since)).await
+    async fn list_unused(&self, page: UnusedPage) -> Result<Vec<UnusedContent>> {
+        self.read(move |connection| clean::list_unused(connection, &page)).await
     }
 
-    async fn condemn_intent(&self, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
-        self.writer.run(move |connection| clean::condemn_intent(connection, intent, made_before)).await
+    async fn condemn(&self, digests: Vec<Digest>, unused_since: Stamp) -> Result<Vec<StoredBlob>> {
+        self.writer.run(move |connection| clean::condemn(connection, &digests, unused_since)).await
     }
 
-    async fn forget(&self, key: BlobKey) -> Result<()> {
-        self.writer.run(move |connection| clean::forget(connection, key)).await
+    async fn list_intents(&self, made_before: Stamp, after: Option<IntentId>, rows: usize) -> Result<Vec<OldIntent>> {
+        self.read(move |connection| clean::list_intents(connection, made_before, after, rows)).await
+    }
+
+    async fn condemn_intents(&self, intents: Vec<IntentId>, made_before: Stamp) -> Result<Vec<BlobKey>> {
+        self.writer.run(move |connection| clean::condemn_intents(connection, &intents, made_before)).await
+    }
+
+    async fn list_condemned(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<BlobKey>> {
+        self.read(move |connection| clean::list_condemned(connection, after, rows)).await
+    }
+
+    async fn forget(&self, keys: Vec<BlobKey>) -> Result<()> {
+        self.writer.run(move |connection| clean::forget(connection, &keys)).await
+    }
+
+    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
+        self.read(move |connection| clean::list_contents(connection, after, rows)).await
+    }
+
+    async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {
+        self.read(move |connection| clean::are_known(connection, &keys)).await
+    }
+
+    async fn lead(&self, _: &str, _: &str, _: Duration) -> Result<bool> {
+        // One process at most has the database: its lock file sees to that.
+        Ok(true)
     }
 
     async fn probe(&self) -> Result<()> {

@@ -94,6 +94,13 @@ CREATE TABLE s3dedup.instances (
     seen_at     TIMESTAMPTZ NOT NULL
 ) WITH (fillfactor = 20);
 
+-- Who does what only one may do.
+CREATE TABLE s3dedup.leaders (
+    task   TEXT        NOT NULL PRIMARY KEY,
+    holder TEXT        NOT NULL,
+    until  TIMESTAMPTZ NOT NULL
+);
+
 -- Every write is one call of a function below: one round trip, one transaction. The rules they keep:
 --
 -- * Order of locks: the advisory lock of the digest, the row of the name, the row of the content, a new row of
@@ -322,66 +329,114 @@ BEGIN
     o_outcome := 'deleted';
 END $$;
 
--- One row, that of the object, when the content was condemned; none otherwise.
-CREATE FUNCTION s3dedup.condemn(p_valid_until TIMESTAMPTZ, p_digest BYTEA, p_unused_since BIGINT)
-RETURNS TABLE (o_generation BIGINT, o_key_depth INTEGER, o_encoding TEXT, o_stored_size BIGINT, o_stored_hash BYTEA)
-LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+-- Condemns contents; a row for each object that may be deleted now. Digests are to be given in order, so that two
+-- callers do not wait for each other.
+CREATE FUNCTION s3dedup.condemn(p_valid_until TIMESTAMPTZ, p_digests BYTEA[], p_unused_since BIGINT)
+RETURNS TABLE (
+    o_digest BYTEA, o_generation BIGINT, o_key_depth INTEGER, o_encoding TEXT, o_stored_size BIGINT, o_stored_hash BYTEA
+) LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+DECLARE
+    v_contents     BIGINT := 0;
+    v_stored_bytes BIGINT := 0;
 BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
-    PERFORM s3dedup.lock_digest(p_digest);
-    -- Waits for those who are about to refer to it; they are seen by the next statement.
-    PERFORM 1 FROM s3dedup.contents c WHERE c.digest = p_digest AND c.unused_since <= p_unused_since FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN;
+    FOREACH o_digest IN ARRAY p_digests LOOP
+        PERFORM s3dedup.lock_digest(o_digest);
+        -- Waits for those who are about to refer to it; they are seen by the next statement.
+        PERFORM 1 FROM s3dedup.contents c WHERE c.digest = o_digest AND c.unused_since <= p_unused_since FOR UPDATE;
+        CONTINUE WHEN NOT FOUND;
+        PERFORM 1 FROM s3dedup.entries e WHERE e.digest = o_digest LIMIT 1;
+        IF FOUND THEN
+            UPDATE s3dedup.contents c SET unused_since = NULL WHERE c.digest = o_digest;
+            CONTINUE;
+        END IF;
+        DELETE FROM s3dedup.contents c WHERE c.digest = o_digest;
+        DELETE FROM s3dedup.representations r WHERE r.digest = o_digest
+            RETURNING r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
+            INTO STRICT o_generation, o_key_depth, o_encoding, o_stored_size, o_stored_hash;
+        INSERT INTO s3dedup.condemned (digest, generation, key_depth, condemned_at)
+            VALUES (o_digest, o_generation, o_key_depth, s3dedup.seconds_now());
+        v_contents := v_contents + 1;
+        v_stored_bytes := v_stored_bytes + o_stored_size;
+        RETURN NEXT;
+    END LOOP;
+    IF v_contents > 0 THEN
+        UPDATE s3dedup.totals t SET contents = t.contents - v_contents, stored_bytes = t.stored_bytes - v_stored_bytes
+            WHERE t.shard = pg_backend_pid() % 64;
     END IF;
-    PERFORM 1 FROM s3dedup.entries e WHERE e.digest = p_digest LIMIT 1;
-    IF FOUND THEN
-        UPDATE s3dedup.contents SET unused_since = NULL WHERE digest = p_digest;
-        RETURN;
-    END IF;
-    DELETE FROM s3dedup.contents c WHERE c.digest = p_digest;
-    DELETE FROM s3dedup.representations r WHERE r.digest = p_digest
-        RETURNING r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
-        INTO STRICT o_generation, o_key_depth, o_encoding, o_stored_size, o_stored_hash;
-    INSERT INTO s3dedup.condemned (digest, generation, key_depth, condemned_at)
-        VALUES (p_digest, o_generation, o_key_depth, s3dedup.seconds_now());
-    UPDATE s3dedup.totals t SET contents = t.contents - 1, stored_bytes = t.stored_bytes - o_stored_size
-        WHERE t.shard = pg_backend_pid() % 64;
-    RETURN NEXT;
 END $$;
 
--- One row, that of the object, when the intent was condemned; none otherwise.
-CREATE FUNCTION s3dedup.condemn_intent(p_valid_until TIMESTAMPTZ, p_intent BIGINT, p_made_before BIGINT)
+-- Condemns intents; a row for each object that may be deleted now.
+CREATE FUNCTION s3dedup.condemn_intents(p_valid_until TIMESTAMPTZ, p_intents BIGINT[], p_made_before BIGINT)
 RETURNS TABLE (o_digest BYTEA, o_generation BIGINT, o_key_depth INTEGER)
 LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+DECLARE
+    v_intent BIGINT;
 BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
-    SELECT i.digest INTO o_digest FROM s3dedup.intents i WHERE i.id = p_intent AND i.made_at <= p_made_before;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    PERFORM s3dedup.lock_digest(o_digest);
-    DELETE FROM s3dedup.intents i WHERE i.id = p_intent
-        RETURNING i.generation, i.key_depth INTO o_generation, o_key_depth;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    INSERT INTO s3dedup.condemned (digest, generation, key_depth, condemned_at)
-        VALUES (o_digest, o_generation, o_key_depth, s3dedup.seconds_now());
-    RETURN NEXT;
+    FOR v_intent, o_digest IN
+        SELECT i.id, i.digest FROM s3dedup.intents i
+        WHERE i.id = ANY (p_intents) AND i.made_at <= p_made_before ORDER BY i.digest
+    LOOP
+        PERFORM s3dedup.lock_digest(o_digest);
+        DELETE FROM s3dedup.intents i WHERE i.id = v_intent
+            RETURNING i.generation, i.key_depth INTO o_generation, o_key_depth;
+        CONTINUE WHEN NOT FOUND;
+        INSERT INTO s3dedup.condemned (digest, generation, key_depth, condemned_at)
+            VALUES (o_digest, o_generation, o_key_depth, s3dedup.seconds_now());
+        RETURN NEXT;
+    END LOOP;
 END $$;
 
-CREATE FUNCTION s3dedup.forget(p_valid_until TIMESTAMPTZ, p_digest BYTEA, p_generation BIGINT) RETURNS VOID
+-- Forgets condemned objects, given by two arrays of the same length.
+CREATE FUNCTION s3dedup.forget(p_valid_until TIMESTAMPTZ, p_digests BYTEA[], p_generations BIGINT[]) RETURNS VOID
 LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+DECLARE
+    v_digest BYTEA;
+    v_floor  BIGINT;
 BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
-    PERFORM s3dedup.lock_digest(p_digest);
-    DELETE FROM s3dedup.condemned c WHERE c.digest = p_digest AND c.generation = p_generation;
-    IF FOUND THEN
-        -- A deletion of this object may still be on its way somewhere: the number stays spent.
-        UPDATE s3dedup.state s SET generation_floor = greatest(s.generation_floor, p_generation + 1)
-            WHERE s.id = 1 AND s.generation_floor <= p_generation;
-    END IF;
+    FOR v_digest IN SELECT DISTINCT d FROM unnest(p_digests) d ORDER BY d LOOP
+        PERFORM s3dedup.lock_digest(v_digest);
+    END LOOP;
+    WITH gone AS (
+        DELETE FROM s3dedup.condemned c USING unnest(p_digests, p_generations) AS k (digest, generation)
+        WHERE c.digest = k.digest AND c.generation = k.generation
+        RETURNING c.generation
+    )
+    SELECT max(gone.generation) + 1 INTO v_floor FROM gone;
+    -- A deletion of these objects may still be on its way somewhere: the numbers stay spent.
+    UPDATE s3dedup.state s SET generation_floor = v_floor WHERE s.id = 1 AND s.generation_floor < v_floor;
+END $$;
+
+-- Of contents that may be without a reference, those that have one are noted as such; returns how many. One that is
+-- just losing its last reference is left alone: whoever takes it writes to the same row.
+CREATE FUNCTION s3dedup.settle_unused(p_valid_until TIMESTAMPTZ, p_unused_since BIGINT, p_rows BIGINT) RETURNS BIGINT
+LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+DECLARE
+    v_settled BIGINT;
+BEGIN
+    PERFORM s3dedup.begin_write(p_valid_until);
+    UPDATE s3dedup.contents SET unused_since = NULL WHERE digest IN (
+        SELECT c.digest FROM s3dedup.contents c
+        WHERE c.unused_since <= p_unused_since
+            AND EXISTS (SELECT 1 FROM s3dedup.entries e WHERE e.digest = c.digest)
+        LIMIT p_rows FOR UPDATE SKIP LOCKED
+    );
+    GET DIAGNOSTICS v_settled = ROW_COUNT;
+    RETURN v_settled;
+END $$;
+
+-- Makes a holder the only one to do a task for a time, by this server's clock; no time gives the task up.
+CREATE FUNCTION s3dedup.lead(p_valid_until TIMESTAMPTZ, p_task TEXT, p_holder TEXT, p_milliseconds BIGINT)
+RETURNS BOOLEAN LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+BEGIN
+    PERFORM s3dedup.begin_write(p_valid_until);
+    INSERT INTO s3dedup.leaders AS l (task, holder, until)
+        VALUES (p_task, p_holder, clock_timestamp() + p_milliseconds * interval '1 millisecond')
+        ON CONFLICT (task) DO UPDATE SET holder = excluded.holder, until = excluded.until
+        WHERE l.holder = excluded.holder OR l.until <= clock_timestamp();
+    RETURN FOUND;
 END $$;
 
 -- Notes that an instance is there. True when another process goes by the same name: this one has said before that

@@ -1,0 +1,251 @@
+//! The actor: takes requests, forms batches, hands out leases.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, Supervised};
+use tokio::sync::oneshot;
+
+use super::key::LockKey;
+use super::lease::{Epoch, KeyLease};
+use super::queue::{Bounds, Queue, Waiter};
+use super::session::{LiveSession, SessionEvent, SessionKeeper, SessionSpec};
+use super::settings::{DistributedLockSettings, DistributedLockStats};
+use crate::model::{Error, Kind, Result};
+use crate::runtime::guard::Vital;
+use crate::store::postgres::Connector;
+
+/// Requests that may wait, for each key that may be held.
+const WAITING_PER_HELD: usize = 16;
+/// How long requests wait for a session: a client is to get its 503 within five seconds.
+const DOWN_MAX: Duration = Duration::from_secs(4);
+/// How often those who wait are looked at.
+const SWEEP_EVERY: Duration = Duration::from_millis(50);
+
+/// Request: the key of a content. Reply, through `reply`: the lease, when the key is held. A caller that
+/// drops the receiver gives up. Idempotent: a lease that nobody takes is given back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AcquireKey {
+    /// The content's keys.
+    pub key: LockKey,
+    /// When to give up.
+    pub deadline: Instant,
+    /// Gets the lease, or why there is none.
+    pub reply: oneshot::Sender<Result<KeyLease>>,
+}
+
+/// Event: a lease was dropped.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct ReleaseKey {
+    pub(super) key: LockKey,
+    pub(super) epoch: Arc<Epoch>,
+}
+
+impl Waiter for oneshot::Sender<Result<KeyLease>> {
+    fn is_gone(&self) -> bool {
+        self.is_closed()
+    }
+}
+
+/// What the actor is made of, again after each restart.
+#[derive(Clone)]
+pub struct DistributedLockPlan {
+    bounds: Bounds,
+    session: SessionSpec,
+}
+
+impl DistributedLockPlan {
+    /// Refuses settings that cannot work; connects to nothing yet.
+    pub fn new(settings: &DistributedLockSettings, stats: DistributedLockStats) -> Result<Self> {
+        if settings.postgres.is_pooled {
+            let problem = "locks need a connection of their own to the database, without a pooling proxy";
+            return Err(Error::new(Kind::Invalid, problem));
+        }
+        let waiting_max = settings.held_max.saturating_mul(WAITING_PER_HELD);
+        let bounds = Bounds { held_max: settings.held_max, waiting_max, down_max: DOWN_MAX };
+        let connector = Connector::new(&settings.postgres)?;
+        Ok(Self { bounds, session: SessionSpec { connector, ttl: settings.ttl, stats } })
+    }
+}
+
+/// Holds the locks of this instance in the database.
+pub struct DistributedLockActor {
+    vital: Vital,
+    plan: DistributedLockPlan,
+    queue: Queue<oneshot::Sender<Result<KeyLease>>>,
+    keeper: Option<SessionKeeper>,
+    session: Option<LiveSession>,
+    is_batch_under_way: bool,
+    is_pump_due: bool,
+    /// Since when there has been no session.
+    down_since: Instant,
+    swept: Instant,
+    timer: Option<(Instant, SpawnHandle)>,
+}
+
+impl DistributedLockActor {
+    /// An actor that connects when it is started.
+    pub fn new(vital: Vital, plan: DistributedLockPlan) -> Self {
+        let now = Instant::now();
+        Self {
+            vital,
+            queue: Queue::new(plan.bounds),
+            plan,
+            keeper: None,
+            session: None,
+            is_batch_under_way: false,
+            is_pump_due: false,
+            down_since: now,
+            swept: now,
+            timer: None,
+        }
+    }
+
+    /// Sends what is to be sent, when nothing is under way.
+    fn pump(&mut self, context: &mut Context<Self>) {
+        let now = Instant::now();
+        let down_since = self.session.is_none().then_some(self.down_since);
+        if now >= self.swept + SWEEP_EVERY {
+            self.swept = now;
+            self.queue.sweep(now, down_since);
+        }
+        if let Some(session) = &self.session
+            && !self.is_batch_under_way
+        {
+            let steps = self.queue.next_batch(now);
+            // When the session is gone its end is on the way here.
+            self.is_batch_under_way = !steps.is_empty() && session.batches.send(steps).is_ok();
+        }
+        for waiter in self.queue.take_late() {
+            // It may have gone in this moment.
+            let _ = waiter.send(Err(match down_since {
+                Some(_) => Error::new(Kind::Unavailable, "the lock session is down"),
+                None => Error::new(Kind::Unavailable, "the content's lock was not free in time"),
+            }));
+        }
+        self.plan.session.stats.counted(self.queue.held(), self.queue.waiting());
+        self.set_timer(now, context);
+    }
+
+    /// Has `pump` called after all mail that is there: what arrives together goes together. While a batch is
+    /// under way its end does that.
+    fn pump_soon(&mut self, context: &mut Context<Self>) {
+        if !self.is_pump_due && !self.is_batch_under_way {
+            self.is_pump_due = true;
+            context.spawn(actix::fut::wrap_future(std::future::ready(())).map(|(), actor: &mut Self, context| {
+                actor.is_pump_due = false;
+                actor.guarded(context, Self::pump);
+            }));
+        }
+    }
+
+    fn set_timer(&mut self, now: Instant, context: &mut Context<Self>) {
+        let sweep = (self.queue.waiting() > 0).then(|| self.swept + SWEEP_EVERY);
+        let retry = self.queue.next_due().filter(|_| !self.is_batch_under_way);
+        let Some(due) = sweep.into_iter().chain(retry).min() else { return };
+        if let Some((set, handle)) = self.timer {
+            if set <= due {
+                return;
+            }
+            context.cancel_future(handle);
+        }
+        let handle = context.run_later(due.saturating_duration_since(now), |actor, context| {
+            actor.timer = None;
+            actor.guarded(context, Self::pump);
+        });
+        self.timer = Some((due, handle));
+    }
+
+    fn on_event(&mut self, event: SessionEvent, context: &mut Context<Self>) {
+        match event {
+            SessionEvent::Began(session) => {
+                self.session = Some(session);
+                self.is_batch_under_way = false;
+                self.pump(context);
+            }
+            SessionEvent::Settled { epoch, done } if self.is_current(&epoch) => {
+                self.is_batch_under_way = false;
+                let granted = self.queue.settle(done.into_iter(), Instant::now());
+                let actor = context.address();
+                for (key, waiter) in granted {
+                    // When the caller has just gone, the lease comes back by being dropped.
+                    drop(waiter.send(Ok(KeyLease { actor: actor.clone(), epoch: Arc::clone(&epoch), key })));
+                }
+                self.pump_soon(context);
+            }
+            SessionEvent::Ended { epoch, since } if self.is_current(&epoch) => {
+                self.session = None;
+                self.is_batch_under_way = false;
+                self.down_since = since;
+                self.queue.forget_session();
+                self.pump(context);
+            }
+            // Of a session that was given up.
+            SessionEvent::Settled { .. } | SessionEvent::Ended { .. } => {}
+        }
+    }
+
+    fn is_current(&self, epoch: &Arc<Epoch>) -> bool {
+        self.session.as_ref().is_some_and(|session| Arc::ptr_eq(&session.epoch, epoch))
+    }
+
+    fn guarded(&mut self, context: &mut Context<Self>, change: impl FnOnce(&mut Self, &mut Context<Self>)) {
+        let vital = self.vital.clone();
+        // Nobody to tell: those who wait see their replies dropped.
+        let _ = vital.guard_state(self, context, change);
+    }
+}
+
+impl Actor for DistributedLockActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.keeper = Some(SessionKeeper::start(self.plan.session.clone(), context.address().downgrade()));
+    }
+}
+
+impl Supervised for DistributedLockActor {
+    fn restarting(&mut self, context: &mut Self::Context) {
+        // The session ends with the former keeper, and what was held with it.
+        *self = Self::new(self.vital.clone(), self.plan.clone());
+        self.plan.session.stats.counted(0, 0);
+        self.vital.clone().restarted(context);
+    }
+}
+
+impl Handler<AcquireKey> for DistributedLockActor {
+    type Result = ();
+
+    fn handle(&mut self, request: AcquireKey, context: &mut Self::Context) {
+        self.guarded(context, |actor, context| {
+            let AcquireKey { key, deadline, reply } = request;
+            match actor.queue.push(key, reply, Instant::now(), deadline) {
+                Ok(()) => actor.pump_soon(context),
+                Err(reply) => drop(reply.send(Err(Error::new(Kind::Overloaded, "too many requests wait for a lock")))),
+            }
+        });
+    }
+}
+
+impl Handler<ReleaseKey> for DistributedLockActor {
+    type Result = ();
+
+    fn handle(&mut self, release: ReleaseKey, context: &mut Self::Context) {
+        self.guarded(context, |actor, context| {
+            if actor.is_current(&release.epoch) {
+                actor.queue.release(release.key, Instant::now());
+                actor.pump_soon(context);
+            }
+        });
+    }
+}
+
+impl Handler<SessionEvent> for DistributedLockActor {
+    type Result = ();
+
+    fn handle(&mut self, event: SessionEvent, context: &mut Self::Context) {
+        self.guarded(context, |actor, context| actor.on_event(event, context));
+    }
+}

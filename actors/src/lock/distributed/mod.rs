@@ -1,0 +1,54 @@
+//! Locks that several instances share: advisory locks of PostgreSQL.
+//!
+//! One actor and one session hold all keys of an instance, because a lock belongs to the session that took
+//! it. One statement is under way at a time and carries everything that came together meanwhile; none of
+//! them ever blocks. When the session ends, so do all its leases: they tell ([`KeyLease::is_lost`]), and who
+//! waits goes on with the next session.
+//!
+//! The actor sees to it that no session takes a key twice, and that no more than a fixed number of keys is
+//! held. Requests of one instance for one key follow each other; requests of different instances take
+//! turns (see `queue`).
+
+mod actor;
+mod key;
+mod lease;
+mod queue;
+mod session;
+mod settings;
+mod statement;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::Addr;
+use tokio::sync::oneshot;
+
+pub use actor::{AcquireKey, DistributedLockActor, DistributedLockPlan};
+pub use key::LockKey;
+pub use lease::KeyLease;
+pub use settings::{DistributedLockSettings, DistributedLockStats};
+
+use crate::model::{Digest, Error, Kind, Result};
+
+/// The way to the keys of one bucket.
+#[derive(Clone)]
+pub struct DistributedLocks {
+    actor: Addr<DistributedLockActor>,
+    bucket: Arc<str>,
+}
+
+impl DistributedLocks {
+    /// Through this actor.
+    pub fn new(actor: Addr<DistributedLockActor>, bucket: &str) -> Self {
+        Self { actor, bucket: bucket.into() }
+    }
+
+    /// Waits until this instance holds the key of a content; gives up at the deadline, and when the
+    /// returned future is dropped.
+    pub async fn acquire(&self, digest: Digest, deadline: Instant) -> Result<KeyLease> {
+        let (reply, lease) = oneshot::channel();
+        self.actor.do_send(AcquireKey { key: LockKey::new(&self.bucket, &digest), deadline, reply });
+        let gone = |_| Error::new(Kind::Unavailable, "a part of the server is being restarted");
+        lease.await.map_err(gone)?
+    }
+}
