@@ -55,9 +55,12 @@ impl Faults {
     /// Lets things go wrong for at least this time, and every kind at least once. Afterwards all is well.
     pub fn run(&mut self, cluster: &mut Cluster, time: Duration) {
         self.began = Instant::now();
-        loop {
+        for round in 0.. {
             let mut kinds = self.kinds.clone();
             kinds.shuffle(&mut self.random);
+            // It takes so long that it comes once, and first, so that it is in the middle of everything else.
+            kinds.sort_by_key(|kind| *kind != Fault::StopServer);
+            kinds.retain(|kind| round == 0 || *kind != Fault::StopServer);
             for fault in kinds {
                 self.rest(300..1500);
                 self.do_one(fault, cluster);
@@ -82,7 +85,7 @@ impl Faults {
     }
 
     fn do_one(&mut self, fault: Fault, cluster: &mut Cluster) {
-        let Some(victim) = self.some_server(cluster) else { return };
+        let victim = self.some_server(cluster);
         self.say(&format!("{fault:?}, server {victim}"));
         match fault {
             Fault::Kill => cluster.members[victim].kill_and_restart(),
@@ -99,19 +102,18 @@ impl Faults {
                 cluster.postgres_mut().start_again();
             }
             Fault::Cut | Fault::Delay | Fault::Stall => self.disturb_network(fault, cluster, victim),
-            Fault::StopServer if self.stopped.is_none() => {
+            Fault::StopServer => {
                 cluster.members[victim].stall();
                 self.stopped = Some((victim, Instant::now() + STALL_TIME));
             }
-            Fault::StopServer => {}
         }
     }
 
-    /// One of those that run: not even `kill -9` and a start are done to one that is stopped.
-    fn some_server(&mut self, cluster: &Cluster) -> Option<usize> {
+    /// One of those that run: not even `kill -9` is done to one that is stopped.
+    fn some_server(&mut self, cluster: &Cluster) -> usize {
         let stopped = self.stopped.map(|(number, _)| number);
         let running: Vec<usize> = (0..cluster.members.len()).filter(|number| Some(*number) != stopped).collect();
-        (!running.is_empty()).then(|| running[self.random.random_range(0..running.len())])
+        running[self.random.random_range(0..running.len())]
     }
 
     fn disturb_network(&mut self, fault: Fault, cluster: &Cluster, victim: usize) {
