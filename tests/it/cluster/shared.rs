@@ -14,7 +14,7 @@ const CONTENT_BYTES: usize = 8 << 20;
 fn a_content_that_comes_through_two_servers_at_once_is_stored_once() {
     let cluster = Cluster::start(2, super::in_process());
     let content = noise(3, CONTENT_BYTES);
-    let body = gzip(&content, 1);
+    let body = gzip(&content, 6);
     let request = |client: usize| {
         let target = format!("/files/f{client}?last_modified={}", date(0));
         let request = cluster.members[client % 2].server.request("PUT", &target);
