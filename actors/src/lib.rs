@@ -19,7 +19,7 @@ mod upload;
 pub use cluster::Membership;
 pub use download::Download;
 pub use engine::{Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome};
-pub use lock::distributed::DistributedLockSettings;
+pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
 pub use runtime::guardian::OnFatal;
 pub use spool::{BodyEncoding, SpoolLimits, Spooler};

@@ -14,7 +14,7 @@ use s3dedup_actors::runtime::guard::Vital;
 use s3dedup_actors::runtime::guardian::Guardian;
 use s3dedup_actors::testkit::locks::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
-    KeyLease, LockDirectory, LockKey, LockStats, Locks, Turn,
+    KeyLease, LockDirectory, LockStats, Locks, Turn,
 };
 use s3dedup_actors::testkit::postgres::PostgresServer;
 
@@ -112,7 +112,6 @@ async fn an_instance_that_always_comes_back_keeps_nobody_out() {
     let rounds = AtomicUsize::new(0);
     let take = async {
         let mut between = Vec::new();
-        // Until it is in line for the first time the other one may be late.
         for _ in 0..20 {
             let before = rounds.load(Ordering::SeqCst);
             drop(other.acquire(1).await.unwrap());
@@ -125,13 +124,12 @@ async fn an_instance_that_always_comes_back_keeps_nobody_out() {
         while !is_done.load(Ordering::SeqCst) {
             let lease = greedy.acquire(1).await.unwrap();
             rounds.fetch_add(1, Ordering::SeqCst);
-            // Both are in the middle of a hold at most times, so that the other one finds the key taken.
             tokio::time::sleep(Duration::from_millis(2)).await;
             drop(lease);
         }
     };
     let (between, ()) = tokio::time::timeout(HANG, async { tokio::join!(take, keep) }).await.expect("no hang");
-    // With the first place in line taken, the greedy one gets the key at most a few times more.
+    // Until the other one is first in line, that is for one pause, the greedy one may come again and again.
     assert!(between.iter().all(|rounds| *rounds < 100), "{between:?}");
     nothing_left(&server, &[&greedy, &other]).await;
 }
@@ -139,19 +137,27 @@ async fn an_instance_that_always_comes_back_keeps_nobody_out() {
 #[actix_rt::test]
 async fn never_more_keys_than_allowed() {
     let server = PostgresServer::start();
-    let instance = Instance::start_with(&server, |settings| settings.held_max = 128);
+    let instance = Instance::start_with(&server, |settings| {
+        settings.held_max = 128;
+        settings.postgres.application_name = "bounded".into();
+    });
     let other = Instance::start(&server);
     // Some keys are taken, so that places in line are held as well.
     let taken = join_all((0..50).map(|number| other.acquire(number))).await;
     let (server, is_done) = (Arc::new(server), Arc::new(AtomicBool::new(false)));
     let (watched, done) = (Arc::clone(&server), Arc::clone(&is_done));
     let watch = std::thread::spawn(move || {
-        let mut most = 0;
+        let mut most: usize = 0;
         while !done.load(Ordering::SeqCst) {
-            most = most.max(locked(&watched));
+            let held = watched.sql(
+                "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+                 WHERE locktype = 'advisory' AND application_name = 'bounded'",
+            );
+            most = most.max(held.parse().unwrap());
         }
         most
     });
+
     let requests = (0..2_000).map(|number| {
         let instance = &instance;
         async move {
@@ -168,7 +174,7 @@ async fn never_more_keys_than_allowed() {
     tokio::time::timeout(HANG, all).await.expect("all are served");
     is_done.store(true, Ordering::SeqCst);
     let most = watch.join().unwrap();
-    assert!(most <= 128 + 50, "{most} keys");
+    assert!((20..=128).contains(&most), "{most} keys");
     nothing_left(&server, &[&instance, &other]).await;
 }
 
@@ -210,7 +216,7 @@ async fn a_session_that_is_ended_loses_its_leases_and_another_one_follows() {
         let mut waiting = Box::pin(other.acquire(1));
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lock-session'");
-        tokio::time::timeout(HANG, lease.lost()).await.expect("the holder is told");
+        until("the holder is told", || lease.is_lost()).await;
         assert!(lease.is_lost());
         // The other's session ended as well: it goes on with its next one.
         let next = waiting.await.unwrap();
@@ -231,7 +237,7 @@ async fn a_server_that_is_away_is_told_in_time_and_waited_for() {
     let instance = Instance::start(&server);
     let lease = instance.acquire(1).await.unwrap();
     server.stop();
-    tokio::time::timeout(HANG, lease.lost()).await.expect("the holder is told");
+    until("the holder is told", || lease.is_lost()).await;
     until("the loss is known", || !instance.stats.is_connected()).await;
     let began = Instant::now();
     let error = instance.acquire(2).await.unwrap_err();
@@ -295,7 +301,6 @@ async fn an_instance_that_stands_still_loses_its_locks() {
     // The thread that would be told stands still: the clock tells.
     assert!(lease.is_lost());
     go_on.send(()).unwrap();
-    tokio::time::timeout(HANG, lease.lost()).await.expect("it is told as well");
     until("a new session", || stalled.stats.sessions() == 2).await;
     drop(next);
     drop((stalled.acquire(1).await.unwrap(), lease));
@@ -343,20 +348,4 @@ async fn the_keys_of_both_layers_go_together() {
         until("no local lock is left", || stats.live() == 0).await;
     }
     nothing_left(&server, &instances.iter().collect::<Vec<_>>()).await;
-}
-
-/// A session on the way of another program: who is first in line is kept by the database alone.
-#[actix_rt::test]
-async fn keys_are_the_same_for_all_and_a_pooling_proxy_is_refused() {
-    let server = PostgresServer::start();
-    let instance = Instance::start(&server);
-    let lease = instance.acquire(1).await.unwrap();
-    let (key, other) = (LockKey::new(BUCKET, &digest(1)), LockKey::new("other", &digest(1)));
-    assert_ne!(key, other);
-    drop(lease);
-    nothing_left(&server, &[&instance]).await;
-    let mut settings = DistributedLockSettings::new(server.access(), BUCKET);
-    settings.postgres.is_pooled = true;
-    let refused = DistributedLockPlan::new(&settings, DistributedLockStats::default()).err().unwrap();
-    assert_eq!(refused.kind(), Kind::Invalid);
 }

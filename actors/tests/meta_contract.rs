@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use s3dedup_actors::store::meta::{PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::store::postgres::PostgresSettings;
 use s3dedup_actors::testkit::meta_contract::{self, Store};
+use s3dedup_actors::testkit::pgbouncer::PgBouncer;
 use s3dedup_actors::testkit::postgres::PostgresServer;
 
 #[tokio::test]
@@ -42,4 +43,16 @@ async fn postgres() {
 #[tokio::test]
 async fn postgres_with_nothing_kept_in_sessions() {
     run_on_postgres(&PostgresServer::start(), |settings| settings.is_pooled = true).await;
+}
+
+#[tokio::test]
+async fn postgres_behind_a_proxy_that_pools_transactions() {
+    let server = PostgresServer::start();
+    // Fewer connections than the store has, so that each transaction may get another one.
+    let proxy = PgBouncer::start(&server, 3);
+    run_on_postgres(&server, |settings| {
+        let database = settings.database.clone();
+        *settings = PostgresSettings { database, ..proxy.access(&server) };
+    })
+    .await;
 }

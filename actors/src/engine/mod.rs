@@ -109,6 +109,11 @@ impl Engine {
         }
     }
 
+    /// How the locks among instances do; all zero when there are none.
+    pub fn distributed_locks(&self) -> DistributedLockStats {
+        self.inner.key_stats.clone()
+    }
+
     /// How many reads found a stored object missing or damaged since the start.
     pub fn damage_seen(&self) -> u64 {
         self.inner.damage.count()

@@ -71,7 +71,7 @@ impl Lease {
         self
     }
 
-    /// Whether another instance may hold the lock by now. It stays lost.
+    /// Whether another instance may hold the lock by now.
     pub fn is_lost(&self) -> bool {
         self.key.as_ref().is_some_and(KeyLease::is_lost)
     }

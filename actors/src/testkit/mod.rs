@@ -4,6 +4,7 @@ pub mod blob_contract;
 pub mod faulty;
 pub mod locks;
 pub mod meta_contract;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 

@@ -193,7 +193,11 @@ fn programs() -> PathBuf {
 const NOBODY: u32 = 65_534;
 
 fn program(name: &str) -> Command {
-    let path = programs().join(name);
+    as_nobody(&programs().join(name))
+}
+
+/// The program, run by somebody who has nothing else if the tests are run by root.
+pub(super) fn as_nobody(path: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(path);
     }
@@ -203,7 +207,8 @@ fn program(name: &str) -> Command {
     command
 }
 
-fn own(path: &Path, mode: u32) {
+/// Gives a file to whoever runs the programs.
+pub(super) fn own(path: &Path, mode: u32) {
     let changed = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).and_then(|()| {
         if rustix::process::geteuid().is_root() { chown(path, Some(NOBODY), Some(NOBODY)) } else { Ok(()) }
     });

@@ -249,3 +249,74 @@ impl Handler<SessionEvent> for DistributedLockActor {
         self.guarded(context, |actor, context| actor.on_event(event, context));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix::Supervisor;
+
+    use super::*;
+    use crate::runtime::guardian::Guardian;
+    use crate::store::postgres::{PostgresSettings, TlsMode};
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Panic;
+
+    impl Handler<Panic> for DistributedLockActor {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, context: &mut Self::Context) {
+            self.guarded(context, |_, _| panic!("on command"));
+        }
+    }
+
+    fn nowhere() -> PostgresSettings {
+        PostgresSettings {
+            host: "127.0.0.1".into(),
+            // Nobody listens there.
+            port: 1,
+            user: "nobody".into(),
+            password: None,
+            database: "nothing".into(),
+            tls: TlsMode::Disable,
+            root_certificates: None,
+            connect_timeout: Duration::from_secs(1),
+            statement_timeout: Duration::from_secs(1),
+            is_pooled: false,
+            application_name: "test".into(),
+        }
+    }
+
+    #[test]
+    fn a_pooling_proxy_is_refused() {
+        let mut settings = DistributedLockSettings::new(nowhere(), "b");
+        settings.postgres.is_pooled = true;
+        let refused = DistributedLockPlan::new(&settings, DistributedLockStats::default()).err().unwrap();
+        assert_eq!(refused.kind(), Kind::Invalid);
+    }
+
+    #[actix_rt::test]
+    async fn a_panic_fails_those_who_wait_and_the_actor_goes_on() {
+        let guardian = Guardian::new(Box::new(|_| ())).start();
+        let vital = Vital::new("locks-db", guardian.recipient());
+        let stats = DistributedLockStats::default();
+        let plan = DistributedLockPlan::new(&DistributedLockSettings::new(nowhere(), "b"), stats.clone()).unwrap();
+        let watched = vital.clone();
+        let actor = Supervisor::start(move |_| DistributedLockActor::new(vital, plan));
+        let ask = |wait| {
+            let (reply, lease) = oneshot::channel();
+            let key = LockKey::new("b", &crate::model::Digest::from_bytes([1; 32]));
+            actor.do_send(AcquireKey { key, deadline: Instant::now() + wait, reply });
+            lease
+        };
+        let waiting = ask(Duration::from_secs(60));
+        actor.do_send(Panic);
+        assert!(waiting.await.is_err());
+        let refused = ask(Duration::from_millis(20)).await.unwrap().unwrap_err();
+        assert_eq!((refused.kind(), watched.restarts()), (Kind::Unavailable, 1));
+        // Without a database, without a deadline in sight: told in time all the same.
+        let refused = tokio::time::timeout(DOWN_MAX * 5, ask(Duration::from_secs(60))).await.unwrap();
+        assert_eq!(refused.unwrap().unwrap_err().context(), "the lock session is down");
+        assert_eq!((stats.held(), stats.waiting()), (0, 0));
+    }
+}

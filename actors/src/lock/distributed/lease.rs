@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
-use tokio::sync::Notify;
 
 use super::actor::{DistributedLockActor, ReleaseKey};
 use super::key::LockKey;
@@ -14,7 +13,6 @@ use super::key::LockKey;
 /// The time of one session: what was locked in it is locked until it ends.
 pub(super) struct Epoch {
     is_over: AtomicBool,
-    over: Notify,
     began: Instant,
     /// When the last statement that was answered had been sent, in milliseconds since `began`.
     proven: AtomicU64,
@@ -23,7 +21,7 @@ pub(super) struct Epoch {
 
 impl Epoch {
     pub(super) fn new(began: Instant, ttl: Duration) -> Self {
-        Self { is_over: AtomicBool::new(false), over: Notify::new(), began, proven: AtomicU64::new(0), ttl }
+        Self { is_over: AtomicBool::new(false), began, proven: AtomicU64::new(0), ttl }
     }
 
     /// The session lived when this was sent.
@@ -34,7 +32,6 @@ impl Epoch {
 
     pub(super) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
-        self.over.notify_waiters();
     }
 
     /// A process that was stopped for a while finds out by the clock, before anything else has run.
@@ -52,19 +49,9 @@ pub struct KeyLease {
 }
 
 impl KeyLease {
-    /// Whether the key may be another instance's by now. It stays lost.
+    /// Whether the key may be another instance's by now.
     pub fn is_lost(&self) -> bool {
         self.epoch.is_over()
-    }
-
-    /// Ready when the session has ended, and the key with it.
-    pub async fn lost(&self) {
-        let over = self.epoch.over.notified();
-        tokio::pin!(over);
-        over.as_mut().enable();
-        if !self.epoch.is_over.load(Ordering::Acquire) {
-            over.await;
-        }
     }
 }
 

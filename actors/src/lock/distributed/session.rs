@@ -213,9 +213,9 @@ async fn serve(
             Err(error) => break (error, sent),
         }
     };
-    // Closes the connection first: nobody else gets a key before the server knows.
-    drop(session);
+    // Leases tell that they are lost before the server gives their keys to others.
     drop(end);
+    drop(session);
     log::warn!("the lock session is lost, opening another one error=\"{why}\"");
     tell(actor, SessionEvent::Ended { epoch, since });
 }
