@@ -89,8 +89,8 @@ impl Faults {
         self.say(&format!("{fault:?}, server {victim}"));
         match fault {
             Fault::Kill => cluster.members[victim].kill_and_restart(),
-            Fault::EndOneLockSession => end_lock_sessions(cluster, "LIMIT 1"),
-            Fault::EndAllLockSessions => end_lock_sessions(cluster, ""),
+            Fault::EndOneLockSession => self.end_lock_sessions(cluster, "LIMIT 1"),
+            Fault::EndAllLockSessions => self.end_lock_sessions(cluster, ""),
             Fault::StopPostgres => {
                 cluster.postgres_mut().stop();
                 self.rest(500..3000);
@@ -140,9 +140,10 @@ impl Faults {
             cluster.members[victim].go_on();
         }
     }
-}
 
-fn end_lock_sessions(cluster: &Cluster, limit: &str) {
-    let sql = format!("SELECT pg_terminate_backend(pid) FROM ({LOCK_SESSIONS} {limit}) AS sessions");
-    cluster.postgres().sql(&sql);
+    fn end_lock_sessions(&self, cluster: &Cluster, limit: &str) {
+        let sql = format!("SELECT pg_terminate_backend(pid) FROM ({LOCK_SESSIONS} {limit}) AS sessions");
+        let ended = cluster.postgres().sql(&sql).lines().count();
+        self.say(&format!("{ended} lock sessions ended"));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything that is acknowledged is recorded, and everything that is seen must be possible after it
 //! (`rule.rs`). What goes wrong and when follows from a seed, which is printed: set `S3DEDUP_TEST_SEED` to it for
-//! the same faults in the same order.
+//! the same faults in the same order. `S3DEDUP_TEST_SECONDS` makes every run so long.
 
 mod answer;
 mod books;
@@ -32,16 +32,15 @@ use crate::support::s3::{Garage, S3InProcess};
 /// Between two operations of a client, on average: the processors are shared with other tests.
 const PAUSE: Duration = Duration::from_millis(500);
 
-fn seed() -> u64 {
-    let given = std::env::var("S3DEDUP_TEST_SEED").ok().map(|text| text.parse().expect("a number"));
-    let seed = given.unwrap_or_else(rand::random);
-    println!("S3DEDUP_TEST_SEED={seed}");
-    seed
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect(name))
 }
 
 /// Clients work while things go wrong; then everything must be right.
 fn survive(mut cluster: Cluster, faults: &[Fault], time: Duration) {
-    let seed = seed();
+    let seed = setting("S3DEDUP_TEST_SEED").unwrap_or_else(rand::random);
+    let time = setting("S3DEDUP_TEST_SECONDS").map_or(time, Duration::from_secs);
+    println!("S3DEDUP_TEST_SEED={seed}");
     let peers = cluster.members.iter().map(|member| member.peer.clone()).collect();
     let load = Load::new(peers, seed, PAUSE);
     std::thread::scope(|scope| {
