@@ -69,7 +69,16 @@ fn two_servers_survive_kills_and_ends_of_lock_sessions() {
 
 #[test]
 fn three_servers_survive_a_database_that_restarts_and_a_bad_network() {
-    let faults = [Fault::StopServer, Fault::Cut, Fault::StopPostgres, Fault::Stall, Fault::CrashPostgres, Fault::Delay];
+    let faults = [
+        Fault::StopServer,
+        Fault::Cut,
+        Fault::StopPostgres,
+        Fault::Kill,
+        Fault::Stall,
+        Fault::EndAllLockSessions,
+        Fault::CrashPostgres,
+        Fault::Delay,
+    ];
     survive(Cluster::start(3, in_process()), &faults, Duration::from_secs(25));
 }
 

@@ -153,3 +153,39 @@ fn a_server_that_stops_in_the_middle_of_storing_a_content_keeps_nobody_from_it()
     until_done(&put(&one.server, "third", 3, b"new"));
     assert_all_see(&cluster, &[("first", 1, &content), ("second", 2, &content), ("third", 3, b"new")]);
 }
+
+#[test]
+fn a_name_that_was_deleted_meanwhile_is_not_brought_back_by_a_server_that_stood_still() {
+    let cluster = Cluster::start(2, super::in_process());
+    let [one, other] = &cluster.members[..] else { panic!("two servers") };
+    let (content, known) = (noise(3, HALF), noise(4, 2 * HALF));
+    put(&other.server, "known", 1, &known).send().assert_status(200);
+    // One upload waits for the content store, the other one for the rest of its body.
+    let mut waiting_for_body = one.server.connect();
+    waiting_for_body.write(&put(&one.server, "half", 5, &known).head());
+    waiting_for_body.write(&known[..HALF]);
+    eventually("half of it is in", || (!one.server.temporary_files().is_empty()).then_some(()));
+    one.s3.stall();
+    let mut waiting_for_store = sent(&one.server, &put(&one.server, "new", 5, &content));
+    let intents = "SELECT count(*) FROM s3dedup.intents";
+    eventually("the upload is begun", || (cluster.postgres().sql(intents) == "1").then_some(()));
+    one.stall();
+
+    for (path, content) in [("half", &known), ("new", &content)] {
+        until_done(&put(&other.server, path, 5, content));
+        until_done(&write(&other.server, "DELETE", path, 6));
+    }
+    std::thread::sleep(STALL_TIME);
+    one.s3.pass();
+    one.go_on();
+    waiting_for_body.write(&known[HALF..]);
+
+    for upload in [&mut waiting_for_body, &mut waiting_for_store] {
+        let answer = upload.response(false).unwrap();
+        // The body may count as too slow before anything else is looked at.
+        assert!(matches!(answer.status, 503 | 408), "it must not be told that it was done: {answer:?}");
+    }
+    assert_all_see(&cluster, &[("known", 1, &known)]);
+    until_done(&put(&one.server, "new", 7, &content));
+    assert_all_see(&cluster, &[("known", 1, &known), ("new", 7, &content)]);
+}
