@@ -18,6 +18,7 @@ use actix::{Actor, Addr, Handler, Message};
 pub use self::list::NameStream;
 pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
+use crate::cleaner::CleanerStats;
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::distributed::DistributedLockStats;
 use crate::lock::{LockStats, Locks};
@@ -54,6 +55,7 @@ struct Inner {
     lock_stats: LockStats,
     key_stats: DistributedLockStats,
     upload_stats: UploadStats,
+    cleaner_stats: CleanerStats,
     damage: Damage,
 }
 
@@ -107,6 +109,11 @@ impl Engine {
             uploads_waiting: self.inner.upload_stats.waiting(),
             spool_bytes: self.inner.spool_budget.used(),
         }
+    }
+
+    /// What the periodic cleaner has done.
+    pub fn cleaner_stats(&self) -> &CleanerStats {
+        &self.inner.cleaner_stats
     }
 
     /// How many reads found a stored object missing or damaged since the start.

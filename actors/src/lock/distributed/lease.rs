@@ -58,6 +58,7 @@ impl KeyLease {
     }
 
     /// Ready when the session has ended, and the key with it.
+    #[cfg(feature = "testkit")]
     pub async fn lost(&self) {
         let over = self.epoch.over.notified();
         tokio::pin!(over);
