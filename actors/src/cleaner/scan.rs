@@ -5,6 +5,7 @@
 //! was expected is asked for by name before it is called missing.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -125,11 +126,8 @@ impl Scan<'_> {
     /// Asks for objects that were not seen: they may be elsewhere in the listing, or newer than the page of it.
     async fn ask_for_unseen(&mut self, report: &mut ScanReport) -> Result<()> {
         let unseen = std::mem::take(&mut self.unseen);
-        let store = self.cleaner.contents.as_ref();
-        let sizes: Vec<_> = stream::iter(unseen.iter().map(|content| size(store, content)))
-            .buffered(self.cleaner.limits.concurrency.max(1))
-            .try_collect()
-            .await?;
+        let asked: Vec<_> = unseen.iter().map(|content| size(Arc::clone(&self.cleaner.contents), *content)).collect();
+        let sizes: Vec<_> = stream::iter(asked).buffered(self.cleaner.limits.concurrency.max(1)).try_collect().await?;
         let absent: Vec<_> =
             unseen.iter().zip(&sizes).filter(|(_, size)| size.is_none()).map(|(blob, _)| blob).collect();
         // It may have been cleaned away since the contents were listed.
@@ -197,7 +195,7 @@ impl Scan<'_> {
 }
 
 /// The size of a content's object, as far as it is told; `None` when there is none.
-async fn size(store: &dyn BlobStore, content: &StoredBlob) -> Result<Option<u64>> {
+async fn size(store: Arc<dyn BlobStore>, content: StoredBlob) -> Result<Option<u64>> {
     match store.stat(&content.key).await {
         Ok(info) => Ok(info.map(|info| info.stored_size)),
         // It is there, and does not describe itself: that is for others to judge.
