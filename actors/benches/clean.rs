@@ -60,7 +60,7 @@ impl BlobStore for Made {
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Result<()> {
-        assert!(keys.len() <= 1000 && keys.iter().all(|key| number(key) % GARBAGE_EVERY == 0));
+        assert!(keys.len() <= 1000 && keys.iter().all(|key| number(key).is_multiple_of(GARBAGE_EVERY)));
         self.requests.fetch_add(1, Relaxed);
         self.deleted.fetch_add(keys.len() as u64, Relaxed);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -70,7 +70,7 @@ impl BlobStore for Made {
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage> {
         self.requests.fetch_add(1, Relaxed);
         let first = after.map_or(0, |name| number(&name.parse().unwrap()) + 1);
-        let is_there = |number: &u64| !self.is_clean.load(Relaxed) || number % GARBAGE_EVERY != 0;
+        let is_there = |number: &u64| !self.is_clean.load(Relaxed) || !number.is_multiple_of(GARBAGE_EVERY);
         let blobs: Vec<_> =
             (first..self.count).filter(is_there).take(limit).map(|number| (key(number), STORED_BYTES)).collect();
         let next = if blobs.len() == limit { blobs.last().map(|(key, _)| key.to_string()) } else { None };
@@ -103,7 +103,7 @@ fn fill(path: &std::path::Path, count: u64) {
         for number in 0..count {
             let digest = key(number).digest;
             let digest = digest.as_bytes();
-            let is_garbage = number % GARBAGE_EVERY == 0;
+            let is_garbage = number.is_multiple_of(GARBAGE_EVERY);
             // In another order than that of the digests.
             let unused_since = is_garbage.then_some((number * 7919 % 1_000_003) as i64);
             contents.execute(rusqlite::params![digest, i64::from(!is_garbage), unused_since]).unwrap();

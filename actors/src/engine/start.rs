@@ -189,6 +189,8 @@ impl EngineTree {
         if !cleaner_ended {
             log::info!("the cleaner is cut off; the next run goes on");
         }
+        // It has the stores, which are closed by the last thread to end.
+        drop(self.cleaner);
         if let Some(membership) = self.membership {
             let left = timeout(LEAVE_MAX, membership.leave()).await;
             if !matches!(left, Ok(Ok(()))) {

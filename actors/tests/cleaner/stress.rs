@@ -26,7 +26,7 @@ async fn write(stores: Arc<Stores>, writer: u64, rounds: u64) -> Vec<(String, Op
     for round in 0..rounds {
         let place = (random() % 3) as usize;
         let (name, held) = &mut names[place];
-        if random() % 2 == 0 {
+        if random().is_multiple_of(2) {
             let number = random() % CONTENTS;
             stores.put(name, round as i64, &content(number)).await;
             *held = Some(number);
