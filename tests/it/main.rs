@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that panics fails its test, as it should")]
 
+mod clean;
 mod client;
 mod cluster;
 mod dedup;
@@ -14,6 +15,7 @@ mod exclusive;
 mod filetracker;
 mod full_database;
 mod health;
+mod instances;
 mod integrity;
 mod model;
 mod outage;

@@ -47,6 +47,7 @@ impl TestEngine {
             upload_backlog_max: 64,
             compute_threads: 2,
             distributed_locks: None,
+            cleaner: None,
         };
         let fatal = Arc::new(AtomicUsize::new(0));
         let given_up = Arc::clone(&fatal);

@@ -64,6 +64,11 @@ impl S3InProcess {
         server
     }
 
+    /// Makes one more bucket.
+    pub fn make_bucket(&self, name: &str) {
+        fs::create_dir(self.root.path().join(name)).unwrap();
+    }
+
     pub fn start_again(&mut self) {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(self.root.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(self.access.access_key.as_str(), self.access.secret_key.as_str()));
