@@ -6,6 +6,7 @@
 mod cluster;
 mod download;
 mod engine;
+pub mod failpoint;
 mod lock;
 mod metadata;
 pub mod model;

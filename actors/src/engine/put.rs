@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Engine, gone};
+use crate::failpoint::{self, Point};
 use crate::lock::{Lease, Turn};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::store::blob::Spooled;
@@ -35,7 +36,9 @@ impl Engine {
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
         let put = Put { key, stamp, body };
         for _ in 0..ROUNDS_MAX {
-            let outcome = match self.metadata(put.plan(None)).await? {
+            let plan = self.metadata(put.plan(None)).await?;
+            failpoint::hit(Point::PutAfterPlan).await?;
+            let outcome = match plan {
                 PutPlan::Missing => self.put_unknown(&put).await?,
                 plan => Some(settled(plan)?),
             };
@@ -48,6 +51,7 @@ impl Engine {
 
     /// Uploads an unknown content under its lock; `None` when the caller is to plan anew.
     async fn put_unknown(&self, put: &Put) -> Result<Option<PutOutcome>> {
+        failpoint::hit(Point::PutBeforeLock).await?;
         let lease = match self.inner.locks.acquire(put.body.digest, Instant::now() + LOCK_WAIT_MAX).await? {
             Turn::Granted(lease) => lease,
             Turn::Stored => return Ok(None),
@@ -70,6 +74,7 @@ impl Engine {
     /// A lock that got lost is another instance's by now: it saves an upload to look again. That is no
     /// question of safety, and an upload that has begun goes on.
     async fn put_under_lock(&self, put: &Put, lease: &Lease) -> Result<Done> {
+        failpoint::hit(Point::PutAfterLock).await?;
         if lease.is_lost() {
             return Ok(Done::PLAN_ANEW);
         }
@@ -82,13 +87,17 @@ impl Engine {
                 return Ok(Done { is_stored, outcome: Some(settled(plan)?) });
             }
         };
+        failpoint::hit(Point::PutAfterIntent).await?;
         if lease.is_lost() {
             return Ok(Done::PLAN_ANEW);
         }
         // When this fails the intent stays: the object may exist, and the cleaner finds it by that.
         let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
         self.inner.uploads.send(upload).await.map_err(gone)??;
-        Ok(match self.metadata(put.commit(intent, key)).await? {
+        failpoint::hit(Point::PutBeforeCommit).await?;
+        let commit = self.metadata(put.commit(intent, key)).await?;
+        failpoint::hit(Point::PutAfterCommit).await?;
+        Ok(match commit {
             PutCommit::IntentLost => Done::PLAN_ANEW,
             PutCommit::Committed => {
                 self.remember(put, key);
