@@ -19,9 +19,10 @@ mod upload;
 
 pub use cluster::Membership;
 pub use download::Download;
-pub use engine::{Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome};
+pub use engine::{ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
+pub use runtime::guard::ActorState;
 pub use runtime::guardian::OnFatal;
 pub use spool::{BodyEncoding, SpoolLimits, Spooler};
 pub use store::blob::Spooled;

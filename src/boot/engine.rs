@@ -141,6 +141,7 @@ fn engine_settings(config: &Config, instance: String) -> EngineSettings {
         uploaders: config.actors.uploader_pool_size,
         upload_backlog_max: config.actors.upload_backlog_max,
         compute_threads: config.actors.cpu_threads(),
+        stuck_after: Duration::from_secs(config.actors.stuck_seconds),
         distributed_locks,
     }
 }

@@ -4,6 +4,7 @@
 //! in ways of its own. Every failure is answered by [`error`].
 
 pub mod accept;
+pub mod api;
 pub mod body;
 pub mod calendar;
 pub mod connection;
@@ -82,7 +83,10 @@ pub fn configure(
 
 async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
     let mut body = Incoming::new(payload, front.pace);
-    let answer = filetracker::serve(&front, &request, &mut body).await;
+    let answer = match api::serve(&front, &request) {
+        Some(answer) => answer,
+        None => filetracker::serve(&front, &request, &mut body).await,
+    };
     let mut close = front.draining.load(Ordering::Relaxed);
     let mut response = match answer {
         Ok(response) => response,

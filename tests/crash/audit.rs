@@ -35,9 +35,8 @@ impl Database<'_> {
                 let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
                 assert_eq!(whole, "ok");
                 let mut statement = connection.prepare(sql).unwrap();
-                let rows = statement.query_map([], |row| {
-                    Ok((row.get(0)?, row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?]))
-                });
+                let rows = statement
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?])));
                 rows.unwrap().map(Result::unwrap).collect()
             }
             Self::Postgres(server, database) => {

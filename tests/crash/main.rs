@@ -9,6 +9,7 @@
 mod audit;
 mod matrix;
 mod mix;
+mod stuck;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the other test uses the rest")]
 mod support;

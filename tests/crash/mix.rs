@@ -89,7 +89,7 @@ fn content(client: usize, number: u64) -> Arc<Content> {
     };
     let make = || {
         let bytes = Noise::bytes(seed, len + number as usize);
-        Arc::new(Content { sha256: sha256(&bytes), gzip: gzip(&bytes, 1), bytes })
+        Arc::new(Content { sha256: sha256(&bytes), gzip: gzip(&bytes, 6), bytes })
     };
     Arc::clone(made.entry(seed).or_insert_with(make))
 }

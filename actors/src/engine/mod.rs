@@ -3,6 +3,7 @@
 //! The flow of every request is here; what each step does is behind the actors. Asks go down
 //! (engine, locks, metadata and uploads, stores), never up.
 
+mod actors;
 mod delete;
 mod get;
 mod list;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message};
 
+use self::actors::Roster;
+pub use self::actors::{ActorReport, ActorTree};
 pub use self::list::NameStream;
 pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
@@ -24,6 +27,7 @@ use crate::lock::{LockStats, Locks};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Timely};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
 use crate::runtime::admission::{Admission, Permit};
+use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blocking::BlockingPool;
@@ -55,6 +59,9 @@ struct Inner {
     key_stats: DistributedLockStats,
     upload_stats: UploadStats,
     damage: Damage,
+    roster: Roster,
+    content_breaker: Arc<Breaker>,
+    uploaders: usize,
 }
 
 /// What is inside right now.
