@@ -19,7 +19,9 @@ mod upload;
 
 pub use cluster::Membership;
 pub use download::Download;
-pub use engine::{ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome};
+pub use engine::{
+    ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome, Readiness,
+};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
 pub use runtime::guard::ActorState;

@@ -143,6 +143,11 @@ pub struct CommitDelete {
 #[rtype(result = "Result<Totals>")]
 pub struct GetTotals;
 
+/// Request: proof that the store answers. Idempotent: a read. Permit: none.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<()>")]
+pub struct Probe;
+
 impl Message for PlanPut {
     type Result = Result<PutPlan>;
 }
@@ -200,4 +205,5 @@ forward! {
     CommitDelete => DeleteOutcome, |store, request| store.delete(request.key, request.stamp);
     ListPage => NamePage, |store, request| store.list(request);
     GetTotals => Totals, |store, _request| store.totals();
+    Probe => (), |store, _request| store.probe();
 }

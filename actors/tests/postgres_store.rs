@@ -169,7 +169,7 @@ async fn a_row_that_somebody_else_keeps_locked_is_given_up_in_time() {
                 let begun = Instant::now();
                 let store = store;
                 let refused = store.delete(key("a"), Stamp::from_seconds(9)).await.unwrap_err();
-                assert_eq!(refused.kind(), Kind::Unavailable, "{refused:?}");
+                assert_eq!(refused.kind(), Kind::Overloaded, "the database itself is well: {refused:?}");
                 assert!(begun.elapsed() < REFUSAL_MAX);
                 // A read is not in the way of it.
                 store.totals().await.unwrap();

@@ -24,6 +24,8 @@ fn a_stuck_actor_is_reported_and_in_the_end_fatal() {
     cut.write(&crate::support::gzip(b"an upload that keeps the thread", 6));
     eventually("the actor is reported", || (state(&server, "uploads")? == "stuck").then_some(()));
     assert_eq!(state(&server, "metadata").as_deref(), Some("up"));
+    let ready = server.raw_request("GET", "/ready").send();
+    assert_eq!((ready.status, ready.text().contains("actor uploads is stuck")), (503, true), "{ready:?}");
     // What does not need the uploads goes on.
     upload(&server, "again", 0, b"known").send().assert_status(200);
     server.request("GET", "/files/known").send().assert_status(200);

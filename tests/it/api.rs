@@ -26,7 +26,7 @@ fn the_tree_of_actors_is_shown_outside_the_prefix() {
     slow.finish();
     server.raw_request("POST", "/api/actors").send().assert_refused(405);
     server.raw_request("GET", "/api/nothing").send().assert_refused(404);
-    server.request("GET", "/api/actors").send().assert_refused(404);
+    server.request("GET", "/api/actors").send().assert_refused(400);
 }
 
 #[test]

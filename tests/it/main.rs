@@ -7,12 +7,14 @@
 
 mod api;
 mod client;
+mod cluster;
 mod dedup;
 mod drain;
 mod durability;
 mod exclusive;
 mod filetracker;
 mod full_database;
+mod health;
 mod integrity;
 mod model;
 mod outage;

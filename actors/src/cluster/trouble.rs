@@ -48,8 +48,9 @@ fn lonely_locks(me: &Instance, peers: &Peers) -> Option<String> {
 fn taken_name(me: &Instance, peers: &Peers) -> Option<String> {
     peers.is_name_taken.then(|| {
         format!(
-            "another process serves under this instance's name {}: set INSTANCE_ID to another one here or there",
-            me.id
+            "another process serves under this instance's name {}: set INSTANCE_ID to another one here or there{}",
+            me.id,
+            if me.locks == LOCKS_IN_MEMORY { ", and LOCKS_TYPE=postgres" } else { "" }
         )
     })
 }

@@ -45,6 +45,13 @@ impl ActorTree {
     pub fn is_well(&self) -> bool {
         self.is_guarded && self.children.iter().all(|child| child.state == ActorState::Up)
     }
+
+    /// What does not pass by itself.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let child = self.children.iter().find(|child| matches!(child.state, ActorState::Stuck | ActorState::Dead))?;
+        let state = if child.state == ActorState::Stuck { "stuck" } else { "dead" };
+        Some(format!("actor {} is {state}", child.name))
+    }
 }
 
 /// All supervised actors.

@@ -24,11 +24,12 @@ pub use self::start::{EngineSettings, EngineTree};
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::distributed::DistributedLockStats;
 use crate::lock::{LockStats, Locks};
-use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Timely};
+use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Probe, Timely};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
 use crate::runtime::admission::{Admission, Permit};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
+use crate::runtime::pulse::Pulse;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blocking::BlockingPool;
 use crate::store::meta::{NewIntent, Totals};
@@ -37,6 +38,9 @@ use crate::upload::{UploadStats, UploaderPool};
 /// How long a metadata transaction may take, queueing included: a client is to get its 503 within
 /// five seconds.
 const METADATA_WAIT_MAX: Duration = Duration::from_millis(4500);
+
+/// How long it takes at most to tell whether the engine is ready.
+const READINESS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The engine, as front ends see it. Clones are cheap and share everything.
 #[derive(Clone)]
@@ -62,6 +66,19 @@ struct Inner {
     roster: Roster,
     content_breaker: Arc<Breaker>,
     uploaders: usize,
+    pulse: Pulse,
+    is_metadata_near: bool,
+}
+
+/// Whether the engine can do its work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Readiness {
+    /// Why names cannot be read and written; `None` when they can.
+    pub metadata: Option<String>,
+    /// Why contents cannot be read and stored; `None` as far as is known. What is cached or known goes on.
+    pub contents: Option<String>,
+    /// Which actor is stuck or gone; `None` when none is. One that is being rebuilt is back in a moment.
+    pub actors: Option<String>,
 }
 
 /// What is inside right now.
@@ -97,6 +114,21 @@ impl Engine {
     /// What a name points at.
     pub async fn stat(&self, key: &EntryKey) -> Result<Option<Entry>> {
         self.metadata(Lookup(key.clone())).await
+    }
+
+    /// Whether it costs next to nothing to ask for a version before a body is received.
+    pub fn is_metadata_near(&self) -> bool {
+        self.inner.is_metadata_near
+    }
+
+    /// Asks the metadata store whether it answers, for two seconds at most.
+    pub async fn readiness(&self) -> Readiness {
+        let late = || Error::new(Kind::Unavailable, "the metadata store does not answer in time");
+        let metadata = tokio::time::timeout(READINESS_WAIT_MAX, self.metadata(Probe)).await;
+        let metadata = metadata.unwrap_or_else(|_| Err(late()));
+        let told = |outcome: Result<()>| outcome.err().map(|error| error.context().to_owned());
+        let (metadata, contents) = (told(metadata), told(self.inner.source.expect_up()));
+        Readiness { metadata, contents, actors: self.actors().trouble() }
     }
 
     /// Totals over everything.

@@ -6,6 +6,7 @@ use super::{Engine, gone};
 use crate::failpoint::{self, Point};
 use crate::lock::{Lease, Turn};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
+use crate::runtime::pulse::Mark;
 use crate::store::blob::Spooled;
 use crate::store::meta::{CommitPut, IntentId, PlanPut, PutCommit, PutPlan};
 use crate::upload::UploadBlob;
@@ -34,8 +35,9 @@ impl Engine {
     /// A known content takes one transaction and no lock; an unknown one is uploaded by whoever
     /// gets its lock, and all who wait for the lock share the result.
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
-        let put = Put { key, stamp, body };
+        let put = Put { key, stamp, body, begun: self.inner.pulse.mark() };
         for _ in 0..ROUNDS_MAX {
+            self.inner.pulse.expect_steady_since(put.begun)?;
             let plan = self.metadata(put.plan(None)).await?;
             failpoint::hit(Point::PutAfterPlan).await?;
             let outcome = match plan {
@@ -78,6 +80,7 @@ impl Engine {
         if lease.is_lost() {
             return Ok(Done::PLAN_ANEW);
         }
+        self.inner.pulse.expect_steady_since(put.begun)?;
         // An intent that cannot be used would only be litter.
         self.inner.source.expect_up()?;
         let (intent, key) = match self.metadata(put.plan(Some(self.inner.intent.clone()))).await? {
@@ -95,6 +98,8 @@ impl Engine {
         let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
         self.inner.uploads.send(upload).await.map_err(gone)??;
         failpoint::hit(Point::PutBeforeCommit).await?;
+        // Whoever waited for this may have stored and deleted the name since: it must not come back.
+        self.inner.pulse.expect_steady_since(put.begun)?;
         let commit = self.metadata(put.commit(intent, key)).await?;
         failpoint::hit(Point::PutAfterCommit).await?;
         Ok(match commit {
@@ -137,6 +142,7 @@ struct Put {
     key: EntryKey,
     stamp: Stamp,
     body: Spooled,
+    begun: Mark,
 }
 
 impl Put {

@@ -24,6 +24,7 @@ use crate::runtime::budget::MemoryBudget;
 use crate::runtime::guard::Strike;
 use crate::runtime::guard::Vital;
 use crate::runtime::guardian::{Guardian, OnFatal, WatchChild};
+use crate::runtime::pulse::Pulse;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
@@ -100,7 +101,9 @@ impl Engine {
         let stuck_after = settings.stuck_after;
         let guardian = Guardian::new(on_fatal).with_stuck_after(stuck_after);
         let guardian = Guardian::start_in_arbiter(&root.handle(), |_| guardian);
-        let admission = Admission::new(settings.request_slots_max);
+        let pulse =
+            Pulse::start().map_err(|error| Error::new(Kind::Internal, "can't start threads").with_source(error))?;
+        let admission = Admission::new(settings.request_slots_max, pulse.clone());
         let mut tree = EngineTree {
             roster: Roster::new(guardian.clone()),
             guardian,
@@ -126,6 +129,7 @@ impl Engine {
             None => None,
         };
         let locks = Locks::new(locks, distributed);
+        let is_metadata_near = metadata.is_near();
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
             let actor = tree.child("metadata", move |vital| MetadataActor::new(vital, store));
@@ -165,6 +169,8 @@ impl Engine {
             roster: tree.roster.clone(),
             content_breaker,
             uploaders,
+            pulse,
+            is_metadata_near,
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }

@@ -48,7 +48,10 @@ impl Locks {
                 match tokio::time::timeout_at(deadline.into(), key).await.map_err(late).flatten() {
                     Ok(key) => Ok(Turn::Granted(lease.with_key(key))),
                     Err(error) => {
-                        lease.failed(&error);
+                        // That time is up, or too many wait, is true of this request only.
+                        if Instant::now() < deadline && error.kind() != Kind::Overloaded {
+                            lease.failed(&error);
+                        }
                         Err(error)
                     }
                 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::pulse::{Mark, Pulse};
 use crate::model::{Error, Kind, Result};
 
 /// The door. Full means "come back later", never a queue.
@@ -11,25 +12,35 @@ use crate::model::{Error, Kind, Result};
 pub struct Admission {
     slots: Arc<Semaphore>,
     slots_max: usize,
+    pulse: Pulse,
 }
 
 /// One request's place inside; given back on drop.
 #[derive(Debug)]
 pub struct Permit {
     _slot: OwnedSemaphorePermit,
+    pulse: Pulse,
+    since: Mark,
+}
+
+impl Permit {
+    /// Fails when the process stood still since the request was let in: its client has given up.
+    pub fn expect_steady(&self) -> Result<()> {
+        self.pulse.expect_steady_since(self.since)
+    }
 }
 
 impl Admission {
     /// A door for `slots_max` requests.
-    pub fn new(slots_max: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(slots_max)), slots_max }
+    pub fn new(slots_max: usize, pulse: Pulse) -> Self {
+        Self { slots: Arc::new(Semaphore::new(slots_max)), slots_max, pulse }
     }
 
     /// Takes a place, or says [`Kind::Overloaded`] at once.
     pub fn try_enter(&self) -> Result<Permit> {
         let full = || Error::new(Kind::Overloaded, "all request slots are in use");
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| full())?;
-        Ok(Permit { _slot: slot })
+        Ok(Permit { _slot: slot, pulse: self.pulse.clone(), since: self.pulse.mark() })
     }
 
     /// Waits until nobody is inside, and lets nobody in any more.
@@ -57,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_full_house_refuses_and_a_leaver_makes_room() {
-        let door = Admission::new(2);
+        let door = Admission::new(2, Pulse::start().unwrap());
         let first = door.try_enter().unwrap();
         let _second = door.try_enter().unwrap();
         assert_eq!(door.try_enter().unwrap_err().kind(), Kind::Overloaded);

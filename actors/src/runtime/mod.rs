@@ -5,3 +5,4 @@ pub mod breaker;
 pub mod budget;
 pub mod guard;
 pub mod guardian;
+pub mod pulse;

@@ -141,6 +141,10 @@ impl MetaStore for FaultyMeta {
         "faulty"
     }
 
+    fn is_near(&self) -> bool {
+        self.inner.is_near()
+    }
+
     async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>> {
         self.faults.strike().await?;
         self.inner.lookup(key).await

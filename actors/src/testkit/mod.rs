@@ -6,6 +6,7 @@ pub mod locks;
 pub mod meta_contract;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod proxy;
 
 use std::io::Write;
 

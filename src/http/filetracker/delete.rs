@@ -11,7 +11,8 @@ use crate::http::{Front, query};
 
 pub async fn delete(front: &Front, request: &HttpRequest, key: EntryKey) -> Result<HttpResponse, Failure> {
     let stamp = query::required_last_modified(request.query_string())?;
-    let _permit = front.engine.admit()?;
+    let permit = front.engine.admit()?;
+    permit.expect_steady()?;
     match front.engine.delete(key, stamp).await? {
         // The protocol has no way to tell the two apart.
         DeleteOutcome::Deleted | DeleteOutcome::Stale { .. } => {

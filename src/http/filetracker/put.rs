@@ -20,8 +20,10 @@ pub async fn put(
 ) -> Result<HttpResponse, Failure> {
     let stamp = query::required_last_modified(request.query_string())?;
     let head = UploadHead::parse(request.headers())?;
-    let _permit = front.engine.admit()?;
+    let permit = front.engine.admit()?;
+    // Over a network the question costs as much as it may save: the body has to be received anyway.
     if head.large
+        && front.engine.is_metadata_near()
         && let Some(current) = newer_version(front, &key, stamp).await?
     {
         body.discard(DrainLimits::STALE).await?;
@@ -29,6 +31,7 @@ pub async fn put(
     }
     let spooled = receive(front, head.encoding, body).await?;
     head.verify(&spooled)?;
+    permit.expect_steady()?;
     match front.engine.put(key, stamp, spooled).await? {
         PutOutcome::Stored => Ok(stored(stamp)),
         PutOutcome::Stale { current } => Ok(stored(current)),

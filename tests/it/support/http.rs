@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client that can also be odd: raw targets, cut and slow bodies, broken framing.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -60,6 +61,10 @@ impl Request {
         (head + "\r\n").into_bytes()
     }
 
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
     /// Sends it all, then reads the answer.
     pub fn send(&self) -> Response {
         self.try_send().unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.target))
@@ -76,13 +81,15 @@ impl Request {
         self.try_send_on(connection).unwrap()
     }
 
-    fn try_send_on(&self, connection: &mut Connection) -> io::Result<Response> {
+    /// Like [`Request::send_on`] for servers that may be gone.
+    pub fn try_send_on(&self, connection: &mut Connection) -> io::Result<Response> {
         // The server may answer and close before it has read everything.
         let sent = self.write_to(connection);
-        connection.response(self.method == "HEAD").map_err(|error| sent.err().unwrap_or(error))
+        connection.response(self.is_head()).map_err(|error| sent.err().unwrap_or(error))
     }
 
-    fn write_to(&self, connection: &mut Connection) -> io::Result<()> {
+    /// Sends it without reading the answer.
+    pub fn write_to(&self, connection: &mut Connection) -> io::Result<()> {
         connection.try_write(&self.head())?;
         match &self.body {
             Body::None => Ok(()),
@@ -99,6 +106,17 @@ impl Request {
     }
 }
 
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.target)
+    }
+}
+
+/// Whether it took too long, rather than failed.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 /// An open connection.
 pub struct Connection {
     reader: BufReader<TcpStream>,
@@ -106,10 +124,15 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::open_with(address, ANSWER_TIMEOUT)
+    }
+
+    /// A connection that waits no longer than this: to be made, to send or to receive something.
+    pub fn open_with(address: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Self { reader: BufReader::new(stream) })
     }
 
@@ -140,10 +163,16 @@ impl Connection {
 
     /// Whether an answer has begun; waits a moment for it.
     pub fn has_answer(&mut self) -> bool {
+        self.answers_within(Duration::from_millis(100))
+    }
+
+    /// Whether an answer, or the end of the connection, comes within this time.
+    pub fn answers_within(&mut self, time: Duration) -> bool {
         let stream = self.reader.get_ref();
-        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let answered = stream.peek(&mut [0]).is_ok();
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).unwrap();
+        let usual = stream.read_timeout().unwrap();
+        stream.set_read_timeout(Some(time)).unwrap();
+        let answered = !matches!(stream.peek(&mut [0]), Err(error) if is_timeout(&error));
+        stream.set_read_timeout(usual).unwrap();
         answered
     }
 

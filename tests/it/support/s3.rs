@@ -79,6 +79,8 @@ impl S3InProcess {
                     accepted = listener.accept() => accepted.unwrap().0,
                     _ = &mut stopped => return,
                 };
+                // Head and body leave apart: the second would wait 40 ms for the first one's acknowledgement.
+                socket.set_nodelay(true).unwrap();
                 let service = service.clone();
                 tokio::spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new());

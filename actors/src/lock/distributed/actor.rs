@@ -66,7 +66,7 @@ impl DistributedLockPlan {
         let waiting_max = settings.held_max.saturating_mul(WAITING_PER_HELD);
         let bounds = Bounds { held_max: settings.held_max, waiting_max, down_max: DOWN_MAX };
         let connector = Connector::new(&settings.postgres)?;
-        Ok(Self { bounds, session: SessionSpec { connector, ttl: settings.ttl, stats } })
+        Ok(Self { bounds, session: SessionSpec { connector, ttl: settings.ttl, held_max: settings.held_max, stats } })
     }
 }
 

@@ -23,14 +23,17 @@ use crate::store::postgres::{Connector, Session, describe};
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 /// The first pause before a session is opened again; it doubles...
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// ...up to this.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// ...up to this: shorter than requests wait for a session.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A session that lasted so long was a good one.
+const STEADY_MIN: Duration = Duration::from_secs(5);
 
 /// How sessions are opened.
 #[derive(Clone)]
 pub(super) struct SessionSpec {
     pub connector: Connector,
     pub ttl: Duration,
+    pub held_max: usize,
     pub stats: DistributedLockStats,
 }
 
@@ -87,7 +90,7 @@ async fn keep(spec: SessionSpec, actor: WeakAddr<DistributedLockActor>) {
                 log::info!("the lock session is open");
                 has_complained = false;
                 serve(&spec, &actor, session, statement, began).await;
-                if began.elapsed() > PAUSE_MAX {
+                if began.elapsed() > STEADY_MIN {
                     pause = PAUSE_MIN;
                 }
             }
@@ -114,9 +117,26 @@ async fn open(spec: &SessionSpec) -> Result<(Session, LockStatement, Instant)> {
         let began = Instant::now();
         // Shows a proxy that hands statements to different connections before anything is locked.
         statement.run(session.client(), &[]).await?;
+        warn_of_small_table(&session, spec.held_max).await;
         Ok((session, statement, began))
     };
     in_time(opening).await
+}
+
+/// Says so when all instances together might fill the server's table of locks, with which the whole database fails.
+async fn warn_of_small_table(session: &Session, held_max: usize) {
+    let size =
+        "SELECT current_setting('max_locks_per_transaction')::bigint * current_setting('max_connections')::bigint";
+    let rows = session.client().query_typed(size, &[]).await;
+    let size: Option<i64> = rows.ok().and_then(|rows| rows.first()?.try_get(0).ok());
+    if let Some(size) = size
+        && i64::try_from(held_max).unwrap_or(i64::MAX) > size / 4
+    {
+        log::warn!(
+            "LOCKS_HELD_MAX is more than a quarter of the database server's lock table held_max={held_max} \
+             table={size}: when the table is full the whole database fails; raise max_locks_per_transaction"
+        );
+    }
 }
 
 /// Has the server end the session when this process is silent or gone.

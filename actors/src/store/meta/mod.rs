@@ -202,6 +202,11 @@ pub trait MetaStore: Send + Sync + 'static {
     /// The kind of store, for logs: "sqlite".
     fn kind(&self) -> &'static str;
 
+    /// Whether a look-up costs next to nothing: no network is in between.
+    fn is_near(&self) -> bool {
+        false
+    }
+
     /// What a name points at.
     async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>>;
 

@@ -55,12 +55,13 @@ impl Connector {
             config.password(password);
         }
         if !settings.is_pooled {
-            // A proxy would refuse them. The server also sees to it that a client that vanished while it
-            // waits for a lock does not keep others waiting.
+            // A proxy would refuse them. The server is to find out as well when this machine vanishes: until then the
+            // locks of what was under way stand in the way of others.
             let statement_timeout = settings.statement_timeout.as_millis();
             config.options(format!(
                 "-c statement_timeout={statement_timeout} -c idle_in_transaction_session_timeout={statement_timeout} \
-                 -c default_transaction_isolation=read\\ committed -c synchronous_commit=on"
+                 -c default_transaction_isolation=read\\ committed -c client_connection_check_interval=5000 \
+                 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
             ));
         }
         let tls = tls::connector(settings)?;

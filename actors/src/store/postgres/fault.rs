@@ -1,6 +1,6 @@
 //! What an error of PostgreSQL means to a caller.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 use crate::model::{Error, Kind};
 
@@ -35,8 +35,9 @@ fn kind(error: &tokio_postgres::Error) -> Kind {
     match code {
         &SqlState::DISK_FULL => Kind::NoSpace,
         &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => Kind::Corrupt,
-        &SqlState::READ_ONLY_SQL_TRANSACTION => Kind::Unavailable,
-        &SqlState::LOCK_NOT_AVAILABLE | &SqlState::IN_FAILED_SQL_TRANSACTION => Kind::Unavailable,
+        &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::IN_FAILED_SQL_TRANSACTION => Kind::Unavailable,
+        // Somebody holds a row or a table for long: the database is well.
+        &SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED => Kind::Overloaded,
         code => match &code.code()[..2] {
             // Connection, authorisation, no such database, rolled back, insufficient resources (but for the disk),
             // stopped by an operator, system error.
@@ -46,18 +47,26 @@ fn kind(error: &tokio_postgres::Error) -> Kind {
     }
 }
 
-/// Whether transactions got into each other's way, so that nothing was done and trying again helps.
-pub fn is_contention(error: &tokio_postgres::Error) -> bool {
-    matches!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
+/// Whether nothing was done and trying again helps: transactions got into each other's way, or the server is a standby and
+/// another one writes now.
+pub fn is_undone(error: &tokio_postgres::Error) -> bool {
+    matches!(
+        error.code(),
+        Some(
+            &SqlState::T_R_SERIALIZATION_FAILURE
+                | &SqlState::T_R_DEADLOCK_DETECTED
+                | &SqlState::READ_ONLY_SQL_TRANSACTION
+                // A statement that was prepared before another instance changed the schema.
+                | &SqlState::FEATURE_NOT_SUPPORTED
+        )
+    )
 }
 
-/// Whether the connection is gone or going; what was asked for may have been done or not.
+/// Whether the connection is gone, going or of no use any more.
 pub fn is_lost(error: &tokio_postgres::Error) -> bool {
-    match error.code() {
-        Some(code) => {
-            matches!(code, &SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN | &SqlState::CANNOT_CONNECT_NOW)
-                || code.code().starts_with("08")
-        }
-        None => kind(error) == Kind::Unavailable,
-    }
+    let Some(refusal) = error.as_db_error() else { return kind(error) == Kind::Unavailable };
+    let is_last = matches!(refusal.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+    let is_of_no_use =
+        matches!(refusal.code(), &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::FEATURE_NOT_SUPPORTED);
+    is_last || is_of_no_use || refusal.code().code().starts_with("08")
 }

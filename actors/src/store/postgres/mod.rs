@@ -7,5 +7,5 @@ mod settings;
 mod tls;
 
 pub use connect::{Connector, Session};
-pub use fault::{describe, is_contention, is_lost, sql_error};
+pub use fault::{describe, is_lost, is_undone, sql_error};
 pub use settings::{PostgresSettings, TlsMode};

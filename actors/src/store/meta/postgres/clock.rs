@@ -33,12 +33,18 @@ impl Clock {
         Some(reading.shown + moment.saturating_duration_since(reading.at))
     }
 
-    /// Notes what an answer that has just arrived says.
+    /// Notes what an answer that has just arrived says, unless more is known: answers may have been on their way for
+    /// different times.
     pub(super) fn read(&self, shown: SystemTime) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reading { at: Instant::now(), shown });
+        let at = Instant::now();
+        let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = reading.is_none_or(|old| old.at.elapsed() > AGE_MAX || shown >= old.shown + (at - old.at));
+        if is_news {
+            *reading = Some(Reading { at, shown });
+        }
     }
 
-    /// The reading is wrong: the clock was set, or it is another server's.
+    /// The reading may be wrong: the clock was set, or it is another server's.
     pub(super) fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -56,6 +62,10 @@ mod tests {
         clock.read(SystemTime::UNIX_EPOCH);
         let shown = clock.time_at(later).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         assert!(shown <= Duration::from_secs(5) && shown > Duration::from_secs(4));
+        clock.read(SystemTime::UNIX_EPOCH + Duration::from_secs(60));
+        let newer = clock.time_at(later);
+        clock.read(SystemTime::UNIX_EPOCH + Duration::from_secs(30));
+        assert_eq!(clock.time_at(later), newer, "an answer that was held up");
         clock.forget();
         assert_eq!(clock.time_at(later), None);
     }

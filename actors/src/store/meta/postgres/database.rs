@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::clock::Clock;
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
-use crate::store::postgres::{Connector, PostgresSettings, describe, is_contention, is_lost, sql_error};
+use crate::store::postgres::{Connector, PostgresSettings, describe, is_lost, is_undone, sql_error};
 
 /// The longest that one operation takes, all attempts together.
 const OPERATION_MAX: Duration = Duration::from_secs(4);
@@ -196,11 +196,14 @@ impl Database {
                 Ok(rows)
             }
             Err(error) => {
-                let failure = self.understand(work.doing, error, connection.is_closed());
-                if matches!(failure, Failure::Undone(_) | Failure::Final(_)) {
+                let is_lost = connection.is_closed() || is_lost(&error);
+                if is_lost {
+                    // The next connection may lead to another server.
+                    self.clock.forget();
+                } else {
                     lent.back();
                 }
-                Err(failure)
+                Err(self.understand(work.doing, error, is_lost))
             }
         }
     }
@@ -244,7 +247,7 @@ impl Database {
         connection.query(&statement, parameters).await
     }
 
-    fn understand(&self, doing: &str, error: tokio_postgres::Error, is_closed: bool) -> Failure {
+    fn understand(&self, doing: &str, error: tokio_postgres::Error, is_lost: bool) -> Failure {
         let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
         if code == TOO_LATE {
             self.clock.forget();
@@ -257,18 +260,13 @@ impl Database {
         if code == WRONG_SETTINGS {
             return Failure::Final(Error::new(Kind::Unavailable, describe(&error)));
         }
-        let is_lost = is_closed || is_lost(&error);
-        let is_undone = is_contention(&error);
         if let Some(&SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::DUPLICATE_PSTATEMENT) = error.code() {
             log::error!("prepared statements get lost: is there a proxy? set POSTGRES_TRANSACTION_POOLING=true");
         }
-        // A statement that was prepared before another instance changed the schema.
-        let is_outdated = error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED);
+        let is_undone = is_undone(&error);
         let error = sql_error(doing, error);
         if is_undone {
             Failure::Undone(error)
-        } else if is_outdated {
-            Failure::Closed(error)
         } else if is_lost {
             Failure::Unknown(error)
         } else {

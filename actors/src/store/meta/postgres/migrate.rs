@@ -79,6 +79,8 @@ async fn one(session: &Session, sql: &str) -> Result<Option<String>> {
 async fn steps(session: &Session) -> Result<()> {
     let failed = |error| sql_error("bring the database schema up to date", error);
     let run = async |sql: &str| session.client().batch_execute(sql).await.map_err(failed);
+    // A step may take as long as it needs, and so may the one before this.
+    run("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
     run(TAKE_TURNS).await?;
     let done = version(session).await?.unwrap_or_default();
     let known = STEPS.len();

@@ -77,6 +77,10 @@ impl MetaStore for SqliteStore {
         "sqlite"
     }
 
+    fn is_near(&self) -> bool {
+        true
+    }
+
     async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>> {
         self.read(move |connection| read::lookup(connection, &key)).await
     }

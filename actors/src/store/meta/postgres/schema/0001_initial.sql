@@ -122,10 +122,22 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'default_transaction_isolation must be read committed' USING ERRCODE = 'S3D03';
     END IF;
-    -- What is acknowledged is on the disk, whatever the default is.
-    IF current_setting('synchronous_commit') = 'off' THEN
+    -- What is acknowledged is on the disk, and on that of a synchronous standby, whatever the default is.
+    IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
+END $$;
+
+-- The last step of a write, after everything that may have had to wait: refuses, and so undoes, what took longer than
+-- its sender waits. Returns the clock.
+CREATE FUNCTION s3dedup.end_write(p_valid_until TIMESTAMPTZ) RETURNS TIMESTAMPTZ LANGUAGE plpgsql AS $$
+DECLARE
+    v_now TIMESTAMPTZ := clock_timestamp();
+BEGIN
+    IF v_now > p_valid_until THEN
+        RAISE EXCEPTION 'the request took too long' USING ERRCODE = 'S3D01';
+    END IF;
+    RETURN v_now;
 END $$;
 
 CREATE FUNCTION s3dedup.seconds_now() RETURNS BIGINT LANGUAGE sql AS $$
@@ -141,7 +153,8 @@ BEGIN
     );
 END $$;
 
--- Notes that a content lost a reference; returns its size. A content that loses many in one second is written once.
+-- Notes that a content lost a reference; returns its size. A content that loses many in one second is written once:
+-- the others neither write nor wait. So whoever sets unused_since back to null must leave the last minute alone.
 CREATE FUNCTION s3dedup.release(p_digest BYTEA) RETURNS BIGINT LANGUAGE plpgsql AS $$
 DECLARE
     v_now  BIGINT := s3dedup.seconds_now();
@@ -211,14 +224,12 @@ END $$;
 
 -- 'stale' (and the version that stays), 'committed', 'missing' or 'upload' (and the intent and generation).
 -- Without an instance no intent is made.
-CREATE FUNCTION s3dedup.plan_put(
-    p_valid_until TIMESTAMPTZ, p_namespace INTEGER, p_name TEXT, p_rest TEXT, p_rest_hash BYTEA, p_modified BIGINT,
+CREATE FUNCTION s3dedup.plan_put_steps(
+    p_namespace INTEGER, p_name TEXT, p_rest TEXT, p_rest_hash BYTEA, p_modified BIGINT,
     p_digest BYTEA, p_instance TEXT, p_key_depth INTEGER,
-    OUT o_outcome TEXT, OUT o_current BIGINT, OUT o_intent BIGINT, OUT o_generation BIGINT, OUT o_clock TIMESTAMPTZ
-) LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+    OUT o_outcome TEXT, OUT o_current BIGINT, OUT o_intent BIGINT, OUT o_generation BIGINT
+) LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM s3dedup.begin_write(p_valid_until);
-    o_clock := clock_timestamp();
     IF p_instance IS NOT NULL THEN
         PERFORM s3dedup.lock_digest(p_digest);
     END IF;
@@ -256,6 +267,19 @@ BEGIN
     o_outcome := 'upload';
 END $$;
 
+CREATE FUNCTION s3dedup.plan_put(
+    p_valid_until TIMESTAMPTZ, p_namespace INTEGER, p_name TEXT, p_rest TEXT, p_rest_hash BYTEA, p_modified BIGINT,
+    p_digest BYTEA, p_instance TEXT, p_key_depth INTEGER,
+    OUT o_outcome TEXT, OUT o_current BIGINT, OUT o_intent BIGINT, OUT o_generation BIGINT, OUT o_clock TIMESTAMPTZ
+) LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+BEGIN
+    PERFORM s3dedup.begin_write(p_valid_until);
+    SELECT s.o_outcome, s.o_current, s.o_intent, s.o_generation INTO o_outcome, o_current, o_intent, o_generation
+        FROM s3dedup.plan_put_steps(
+            p_namespace, p_name, p_rest, p_rest_hash, p_modified, p_digest, p_instance, p_key_depth) s;
+    o_clock := s3dedup.end_write(p_valid_until);
+END $$;
+
 -- 'committed', 'stale' (and the version that stays) or 'lost'.
 CREATE FUNCTION s3dedup.commit_put(
     p_valid_until TIMESTAMPTZ, p_namespace INTEGER, p_name TEXT, p_rest TEXT, p_rest_hash BYTEA, p_modified BIGINT,
@@ -267,7 +291,6 @@ DECLARE
     v_adopted BOOLEAN := false;
 BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
-    o_clock := clock_timestamp();
     PERFORM s3dedup.lock_digest(p_digest);
     PERFORM 1 FROM s3dedup.contents c WHERE c.digest = p_digest;
     IF NOT FOUND THEN
@@ -277,6 +300,7 @@ BEGIN
             SELECT e.modified INTO o_current FROM s3dedup.entries e
                 WHERE e.namespace = p_namespace AND e.name = p_name AND e.rest_hash = p_rest_hash;
             o_outcome := CASE WHEN FOUND AND o_current > p_modified THEN 'stale' ELSE 'lost' END;
+            o_clock := s3dedup.end_write(p_valid_until);
             RETURN;
         END IF;
         INSERT INTO s3dedup.contents (digest, logical_size) VALUES (p_digest, p_logical_size);
@@ -298,6 +322,7 @@ BEGIN
         UPDATE s3dedup.totals t SET contents = t.contents + 1, stored_bytes = t.stored_bytes + p_stored_size
             WHERE t.shard = pg_backend_pid() % 64;
     END IF;
+    o_clock := s3dedup.end_write(p_valid_until);
 END $$;
 
 -- 'deleted', 'stale' (and the version that stays) or 'absent'.
@@ -310,23 +335,22 @@ DECLARE
     v_size   BIGINT;
 BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
-    o_clock := clock_timestamp();
     SELECT e.modified, e.digest INTO o_current, v_digest FROM s3dedup.entries e
         WHERE e.namespace = p_namespace AND e.name = p_name AND e.rest_hash = p_rest_hash
         FOR UPDATE;
     IF NOT FOUND THEN
         o_outcome := 'absent';
-        RETURN;
     ELSIF o_current > p_modified THEN
         o_outcome := 'stale';
-        RETURN;
+    ELSE
+        DELETE FROM s3dedup.entries e
+            WHERE e.namespace = p_namespace AND e.name = p_name AND e.rest_hash = p_rest_hash;
+        v_size := s3dedup.release(v_digest);
+        UPDATE s3dedup.totals t SET entries = t.entries - 1, logical_bytes = t.logical_bytes - v_size
+            WHERE t.shard = pg_backend_pid() % 64;
+        o_outcome := 'deleted';
     END IF;
-    DELETE FROM s3dedup.entries e
-        WHERE e.namespace = p_namespace AND e.name = p_name AND e.rest_hash = p_rest_hash;
-    v_size := s3dedup.release(v_digest);
-    UPDATE s3dedup.totals t SET entries = t.entries - 1, logical_bytes = t.logical_bytes - v_size
-        WHERE t.shard = pg_backend_pid() % 64;
-    o_outcome := 'deleted';
+    o_clock := s3dedup.end_write(p_valid_until);
 END $$;
 
 -- Condemns contents; a row for each object that may be deleted now. Digests are to be given in order, so that two
@@ -340,14 +364,18 @@ DECLARE
     v_stored_bytes BIGINT := 0;
 BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
+    -- All of these before the first row, as everybody else does.
     FOREACH o_digest IN ARRAY p_digests LOOP
         PERFORM s3dedup.lock_digest(o_digest);
+    END LOOP;
+    FOREACH o_digest IN ARRAY p_digests LOOP
         -- Waits for those who are about to refer to it; they are seen by the next statement.
         PERFORM 1 FROM s3dedup.contents c WHERE c.digest = o_digest AND c.unused_since <= p_unused_since FOR UPDATE;
         CONTINUE WHEN NOT FOUND;
         PERFORM 1 FROM s3dedup.entries e WHERE e.digest = o_digest LIMIT 1;
         IF FOUND THEN
-            UPDATE s3dedup.contents c SET unused_since = NULL WHERE c.digest = o_digest;
+            UPDATE s3dedup.contents c SET unused_since = NULL
+                WHERE c.digest = o_digest AND c.unused_since < s3dedup.seconds_now() - 60;
             CONTINUE;
         END IF;
         DELETE FROM s3dedup.contents c WHERE c.digest = o_digest;
@@ -364,6 +392,7 @@ BEGIN
         UPDATE s3dedup.totals t SET contents = t.contents - v_contents, stored_bytes = t.stored_bytes - v_stored_bytes
             WHERE t.shard = pg_backend_pid() % 64;
     END IF;
+    PERFORM s3dedup.end_write(p_valid_until);
 END $$;
 
 -- Condemns intents; a row for each object that may be deleted now.
@@ -374,11 +403,16 @@ DECLARE
     v_intent BIGINT;
 BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
-    FOR v_intent, o_digest IN
-        SELECT i.id, i.digest FROM s3dedup.intents i
+    FOR o_digest IN
+        SELECT DISTINCT i.digest FROM s3dedup.intents i
         WHERE i.id = ANY (p_intents) AND i.made_at <= p_made_before ORDER BY i.digest
     LOOP
         PERFORM s3dedup.lock_digest(o_digest);
+    END LOOP;
+    FOR v_intent, o_digest IN
+        SELECT i.id, i.digest FROM s3dedup.intents i
+        WHERE i.id = ANY (p_intents) AND i.made_at <= p_made_before
+    LOOP
         DELETE FROM s3dedup.intents i WHERE i.id = v_intent
             RETURNING i.generation, i.key_depth INTO o_generation, o_key_depth;
         CONTINUE WHEN NOT FOUND;
@@ -409,8 +443,8 @@ BEGIN
     UPDATE s3dedup.state s SET generation_floor = v_floor WHERE s.id = 1 AND s.generation_floor < v_floor;
 END $$;
 
--- Of contents that may be without a reference, those that have one are noted as such; returns how many. One that is
--- just losing its last reference is left alone: whoever takes it writes to the same row.
+-- Of contents that may be without a reference, those that have one are noted as such; returns how many. What happened in
+-- the last minute is left alone: a reference may be going that is still seen here.
 CREATE FUNCTION s3dedup.settle_unused(p_valid_until TIMESTAMPTZ, p_unused_since BIGINT, p_rows BIGINT) RETURNS BIGINT
 LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
@@ -419,7 +453,7 @@ BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
     UPDATE s3dedup.contents SET unused_since = NULL WHERE digest IN (
         SELECT c.digest FROM s3dedup.contents c
-        WHERE c.unused_since <= p_unused_since
+        WHERE c.unused_since <= least(p_unused_since, s3dedup.seconds_now() - 60)
             AND EXISTS (SELECT 1 FROM s3dedup.entries e WHERE e.digest = c.digest)
         LIMIT p_rows FOR UPDATE SKIP LOCKED
     );

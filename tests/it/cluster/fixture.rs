@@ -1,0 +1,77 @@
+//! Several servers on one bucket and one database.
+
+use s3dedup_actors::model::BlobKey;
+use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store};
+use s3dedup_actors::store::blocking::BlockingPool;
+use s3dedup_actors::testkit::postgres::PostgresServer;
+
+use super::member::Member;
+use crate::support::s3::{Garage, S3Access, S3InProcess};
+
+/// An S3 server.
+pub enum Bucket {
+    InProcess(S3InProcess),
+    Garage(Garage),
+}
+
+impl Bucket {
+    pub fn access(&self) -> &S3Access {
+        match self {
+            Self::InProcess(s3) => &s3.access,
+            Self::Garage(garage) => &garage.access,
+        }
+    }
+
+    /// All objects with their sizes.
+    pub fn objects(&self) -> Vec<(BlobKey, u64)> {
+        let access = self.access();
+        let pool = BlockingPool::start("blocking", 1, 8).unwrap();
+        let (endpoint, bucket) = (&access.endpoint, &access.bucket);
+        let settings = S3Settings::new(endpoint, bucket, &access.access_key, &access.secret_key, &access.region);
+        let store = S3Store::new(settings, pool).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let page = store.list(after.as_deref(), 1000).await.unwrap();
+                assert!(page.strangers.is_empty(), "nobody put these here: {:?}", page.strangers);
+                found.extend(page.blobs);
+                after = page.next;
+                if after.is_none() {
+                    return found;
+                }
+            }
+        })
+    }
+}
+
+/// Dropped, every server must end well.
+pub struct Cluster {
+    // Dropped first, while all that they need is there.
+    pub members: Vec<Member>,
+    /// `None`: one server with SQLite.
+    pub postgres: Option<PostgresServer>,
+    pub bucket: Bucket,
+}
+
+impl Cluster {
+    /// Servers that share PostgreSQL and a bucket.
+    pub fn start(members: usize, bucket: Bucket) -> Self {
+        let postgres = PostgresServer::start();
+        let members = (0..members).map(|number| Member::start(number, bucket.access(), Some(&postgres))).collect();
+        Self { members, postgres: Some(postgres), bucket }
+    }
+
+    /// One server with SQLite.
+    pub fn start_alone(bucket: Bucket) -> Self {
+        Self { members: vec![Member::start(0, bucket.access(), None)], postgres: None, bucket }
+    }
+
+    pub fn postgres(&self) -> &PostgresServer {
+        self.postgres.as_ref().expect("a cluster with PostgreSQL")
+    }
+
+    pub fn postgres_mut(&mut self) -> &mut PostgresServer {
+        self.postgres.as_mut().expect("a cluster with PostgreSQL")
+    }
+}
