@@ -125,3 +125,31 @@ pub fn audit(database: &Database<'_>, objects: &[PathBuf]) -> Vec<String> {
     }
     wrong
 }
+
+/// An audit that finds nothing would prove nothing.
+#[test]
+fn what_is_wrong_is_found() {
+    use crate::support::{Noise, TestServer, upload};
+    let mut server = TestServer::start();
+    for number in 0..3 {
+        upload(&server, &format!("f{number}"), 0, &Noise::bytes(number, 1000)).send().assert_status(200);
+    }
+    server.stop();
+    let path = server.data_dir().join("kv.db");
+    let database = Database::Sqlite(path.clone());
+    let objects = server.objects();
+    assert_eq!(audit(&database, &objects), Vec::<String>::new());
+    assert_eq!(audit(&database, &objects[1..]).len(), 1, "a lost object");
+    let rows = Connection::open(path).unwrap();
+    for (what, spoil, wrong, repair) in [
+        ("a count", "UPDATE contents SET refs = refs + 1", 3, "UPDATE contents SET refs = refs - 1"),
+        ("a total", "UPDATE state SET logical_bytes = 1", 1, "UPDATE state SET logical_bytes = 3000"),
+        ("a size", "UPDATE representations SET stored_size = stored_size + 1", 4, ""),
+        ("a content", "DELETE FROM contents; DELETE FROM representations", 7, ""),
+    ] {
+        rows.execute_batch(spoil).unwrap();
+        let found = audit(&database, &objects);
+        assert_eq!(found.len(), wrong, "{what}: {found:?}");
+        rows.execute_batch(repair).unwrap();
+    }
+}
