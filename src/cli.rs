@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use s3dedup_actors::cleaner::CleanOptions;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
 use crate::config::{self, Config, Inputs, Loaded, MetadataType, docs};
-use crate::{boot, exit, instances};
+use crate::{boot, clean, exit, instances};
 
 const ABOUT: &str = "A Filetracker-compatible server that stores every content once, on S3 or in a local folder.";
 
@@ -21,6 +22,7 @@ EXAMPLES:
         BUCKET_NAME=files s3dedup             contents in a bucket
     s3dedup check-config --config s3dedup.toml
                                               what would hold, and where each value comes from
+    s3dedup clean --dry-run                   what the cleaner would remove now
     s3dedup instances --config s3dedup.toml   who serves the same PostgreSQL database
 ";
 
@@ -38,6 +40,13 @@ SIGTERM or SIGINT lets requests in flight finish and ends with status 0; a secon
 
 const INSTANCES_HELP: &str = "\
 An instance that was not heard of for 15 seconds is gone; after a week it is forgotten.
+";
+
+const CLEAN_HELP: &str = "\
+Removes contents that no file has used for CLEANER_GRACE seconds and what abandoned uploads left, up to
+CLEANER_MAX_DELETES objects. The server does the same by itself every CLEANER_INTERVAL seconds. With SQLite the server
+must be stopped; with PostgreSQL it may run. Ends with 0 when it ran (the summary says whether it is partial) and with 1
+when it could not.
 ";
 
 #[derive(StructOpt, Debug)]
@@ -59,6 +68,9 @@ enum Command {
     /// Lists the instances that share the PostgreSQL database
     #[structopt(after_help = INSTANCES_HELP)]
     Instances(ReportOptions),
+    /// Removes what no file uses, once
+    #[structopt(after_help = CLEAN_HELP)]
+    Clean(CleanFlags),
 }
 
 #[derive(StructOpt, Debug, Default)]
@@ -94,6 +106,22 @@ struct ReportOptions {
     json: bool,
 }
 
+#[derive(StructOpt, Debug)]
+struct CleanFlags {
+    #[structopt(flatten)]
+    report: ReportOptions,
+    /// Changes nothing, tells what would be done
+    #[structopt(long)]
+    dry_run: bool,
+    /// Compares all objects with the database
+    #[structopt(long)]
+    full_scan: bool,
+    /// Deletes objects that the database knows nothing of; they may be the last copies of files stored after a backup
+    /// that was restored
+    #[structopt(long, requires = "full-scan")]
+    delete_orphans: bool,
+}
+
 /// Runs what the command line asks for and returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let command = match parse(arguments) {
@@ -127,6 +155,38 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             Ok(loaded) => list_instances(&loaded.config, options.json),
             Err(code) => code,
         },
+        Command::Clean(flags) => match load(flags.report.config.clone(), Vec::new()) {
+            Ok(loaded) => clean_once(&loaded.config, &flags),
+            Err(code) => code,
+        },
+    }
+}
+
+fn clean_once(config: &Config, flags: &CleanFlags) -> u8 {
+    let CleanFlags { dry_run, full_scan, delete_orphans, .. } = *flags;
+    let report = match clean::run(config, CleanOptions { dry_run, full_scan, delete_orphans }) {
+        Ok(report) => report,
+        Err(reason) => {
+            complain(&format!("s3dedup: {reason}"));
+            return exit::CANNOT_START;
+        }
+    };
+    if let Some(refusal) = clean::refusal(&report) {
+        complain(&format!("s3dedup: {refusal}"));
+        return exit::CANNOT_START;
+    }
+    if flags.report.json {
+        say(&format!("{:#}", clean::to_json(&report, dry_run)));
+    } else {
+        say(&clean::table(&report, dry_run));
+    }
+    // What was done is told all the same; the next run does the rest.
+    match &report.first_error {
+        Some(error) => {
+            complain(&format!("s3dedup: not everything was cleaned: {}", config::one_line(&error.to_string())));
+            exit::CANNOT_START
+        }
+        None => exit::OK,
     }
 }
 
@@ -222,6 +282,7 @@ mod tests {
         assert_eq!(code(&["check-config", "--config", "/nowhere/a.toml"]), exit::WRONG_USE);
         assert_eq!(code(&["server", "--listen-port", "eighty"]), exit::WRONG_USE);
         assert_eq!(code(&["serve"]), exit::WRONG_USE);
+        assert_eq!(code(&["clean", "--delete-orphans"]), exit::WRONG_USE);
         assert_eq!(code(&["instances", "--config", "config/dev.toml"]), exit::WRONG_USE);
     }
 

@@ -18,7 +18,8 @@ pub const TERMINATED: u8 = 143;
 pub const HELP: &str =
     "    0    stopped by SIGTERM or SIGINT after requests in flight were finished; or help, version, report
     1    cannot start: port in use, folder not writable, data in use by another server,
-         PostgreSQL not reachable, database and contents that do not belong together
+         PostgreSQL not reachable, database and contents that do not belong together;
+         cannot clean
     2    wrong command line or configuration
     70   cannot go on: start it afresh
     130  a second SIGINT ended it at once

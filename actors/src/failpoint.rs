@@ -48,6 +48,10 @@ points! {
     PutAfterCommit "put-after-commit" "The name holds the content; the client has not heard of it.";
     DeleteBeforeCommit "delete-before-commit" "A DELETE is about to be committed.";
     DeleteAfterCommit "delete-after-commit" "The name is gone; the client has not heard of it.";
+    CleanAfterCondemn "clean-after-condemn" "A batch is condemned; its objects are there.";
+    CleanAfterDelete "clean-after-delete" "The objects of a batch are gone; their rows are condemned.";
+    CleanAfterForget "clean-after-forget" "A batch is done; nobody has counted it.";
+    CleanInScan "clean-in-scan" "A full scan has read a page of objects and not compared it.";
     StartAfterMigrate "start-after-migrate" "The schema of the database is up to date; it is not used yet.";
     StartAfterOpenMetadata "start-after-open-metadata" "The database is open, the content store is not.";
     StartBeforeServe "start-before-serve" "The engine runs, no client is served.";

@@ -3,6 +3,7 @@
 //! A front end sees [`Engine`] and the values of [`model`]; it never sees SQL, an S3 client or a
 //! message. The map of the engine is in `docs/architecture.md`.
 
+pub mod cleaner;
 mod cluster;
 mod download;
 mod engine;
@@ -17,6 +18,7 @@ pub mod store;
 pub mod testkit;
 mod upload;
 
+pub use cleaner::{CleanerLimits, CleanerSettings};
 pub use cluster::Membership;
 pub use download::Download;
 pub use engine::{

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use s3dedup_actors::model::{BlobKey, Kind, Result};
+use s3dedup_actors::model::{BlobKey, Kind, Result, Stamp};
 use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store, S3Timeouts, Spooled};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::testkit::{Place, key_of, noise, spooled};
@@ -389,4 +389,47 @@ async fn a_wrong_secret_is_told_with_what_to_check() {
         assert_eq!(error.kind(), Kind::Unavailable, "{call}");
         assert!(error.context().contains("S3_SECRET_KEY"), "{call}: {error}");
     }
+}
+
+/// A page of unfinished uploads.
+fn uploads(rest: &str, uploads: &[(&str, &str)]) -> Reply {
+    let listed = uploads.iter().map(|(key, id)| {
+        let initiated = "<Initiated>2023-11-14T22:13:20.000Z</Initiated>";
+        format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId>{initiated}</Upload>")
+    });
+    let listed: String = listed.collect();
+    answer(200, &format!("<ListMultipartUploadsResult>{rest}{listed}</ListMultipartUploadsResult>"))
+}
+
+#[tokio::test]
+async fn abandoned_uploads_are_aborted_page_by_page() {
+    let (_, key) = small();
+    let name = key.to_string();
+    let first = name.clone();
+    let server = FaultServer::start(move |_, line| match line {
+        line if line.starts_with("DELETE") && line.contains("uploadId=gone") => error(404, "NoSuchUpload"),
+        line if line.starts_with("DELETE") => answer(204, ""),
+        line if line.contains("key-marker") => uploads("<IsTruncated>false</IsTruncated>", &[(&first, "gone")]),
+        _ => {
+            let next = "<NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>i</NextUploadIdMarker>";
+            uploads(&format!("<IsTruncated>true</IsTruncated>{next}"), &[(&first, "one"), ("a stranger", "two")])
+        }
+    });
+    let store = on(&server);
+    assert_eq!(store.abort_stale_uploads(Stamp::from_seconds(1_600_000_000)).await.unwrap(), 0);
+    assert_eq!(store.abort_stale_uploads(Stamp::from_seconds(1_700_000_000)).await.unwrap(), 2);
+    let deletions: Vec<_> = server.requests().into_iter().filter(|line| line.starts_with("DELETE")).collect();
+    assert_eq!(deletions.len(), 2);
+    assert!(deletions.iter().all(|line| line.contains(&name)), "{deletions:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_list_uploads_is_borne_and_one_that_fails_is_not() {
+    let now = Stamp::now();
+    let server = FaultServer::start(|_, _| error(501, "NotImplemented"));
+    assert_eq!(on(&server).abort_stale_uploads(now).await.unwrap(), 0);
+    let server = FaultServer::start(|_, _| error(403, "AccessDenied"));
+    assert!(on(&server).abort_stale_uploads(now).await.is_err());
+    let server = FaultServer::start(|_, _| answer(200, "<html/>"));
+    assert!(on(&server).abort_stale_uploads(now).await.is_err());
 }

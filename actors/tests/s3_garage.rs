@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use s3::creds::Credentials;
 use s3::{Bucket, Region};
-use s3dedup_actors::model::{BlobKey, KeyLayout, Kind};
+use s3dedup_actors::model::{BlobKey, KeyLayout, Kind, Stamp};
 use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::testkit::{Place, key_of, noise, spooled};
@@ -151,4 +151,22 @@ async fn dropped_uploads_leave_no_parts_behind() {
 async fn uploads(bucket: &Bucket) -> usize {
     let pages = bucket.list_multiparts_uploads(None, None).await.unwrap();
     pages.iter().map(|page| page.uploads.len()).sum()
+}
+
+#[tokio::test]
+async fn abandoned_uploads_are_aborted_and_others_go_on() {
+    let garage = Garage::start();
+    let store = store(&garage, BUCKET, ACCESS_KEY, SECRET_KEY, REGION);
+    let raw = raw(&garage);
+    let ours = key_of(&spooled(b"bytes", Place::Memory).info()).to_string();
+    for key in [ours.as_str(), "backup.tar"] {
+        raw.initiate_multipart_upload(key, "text/plain").await.unwrap();
+    }
+    let at = |offset| Stamp::from_seconds(Stamp::now().seconds() + offset);
+    assert_eq!(store.abort_stale_uploads(at(-600)).await.unwrap(), 0, "they are young");
+    assert_eq!(store.abort_stale_uploads(at(600)).await.unwrap(), 1);
+    assert_eq!(store.abort_stale_uploads(at(600)).await.unwrap(), 0);
+    let left = raw.list_multiparts_uploads(None, None).await.unwrap();
+    let keys: Vec<_> = left.iter().flat_map(|page| &page.uploads).map(|upload| upload.key.as_str()).collect();
+    assert_eq!(keys, ["backup.tar"]);
 }

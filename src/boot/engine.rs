@@ -9,7 +9,7 @@ use s3dedup_actors::failpoint::Point;
 use s3dedup_actors::model::KeyLayout;
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
-use s3dedup_actors::{DistributedLockSettings, Engine, EngineSettings, SpoolLimits};
+use s3dedup_actors::{CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, SpoolLimits};
 use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
@@ -79,7 +79,8 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     Ok(Started { engine, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
 }
 
-async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
+/// Opens the content store.
+pub async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
     match config.storage() {
         Storage::Filesystem => open_folder(&config.data_dir.join("blobs"), config),
         Storage::S3 { endpoint, access_key, secret_key } => {
@@ -143,5 +144,23 @@ fn engine_settings(config: &Config, instance: String) -> EngineSettings {
         compute_threads: config.actors.cpu_threads(),
         stuck_after: Duration::from_secs(config.actors.stuck_seconds),
         distributed_locks,
+        cleaner: config.cleaner.enabled.then(|| CleanerSettings {
+            interval: Duration::from_secs(config.cleaner.interval_seconds),
+            full_scan: config.cleaner.full_scan(),
+            limits: cleaner_limits(config),
+        }),
+    }
+}
+
+/// How much one run of the cleaner may do.
+pub fn cleaner_limits(config: &Config) -> CleanerLimits {
+    let cleaner = &config.cleaner;
+    let grace = Duration::from_secs(cleaner.grace_seconds);
+    CleanerLimits {
+        batch_size: cleaner.batch_size,
+        deletes_max: cleaner.max_deletes,
+        concurrency: cleaner.concurrency,
+        grace,
+        intent_age: CleanerLimits::intent_age(grace),
     }
 }

@@ -19,12 +19,15 @@ pub async fn join(config: &Config, registry: Arc<dyn InstanceRegistry>, port: u1
         contents: contents(config),
         locks: config.locks_type.name().to_owned(),
     };
-    // A folder has no name that stays: machines and mounts are renamed.
-    if config.bucket.storage_type == StorageType::S3 {
-        tie(registry.as_ref(), &me.contents).await?;
-    }
+    check_contents(config, registry.as_ref()).await?;
     let failed = |error| StartError::new(format!("cannot join the instances of the database error=\"{error}\""));
     Membership::join(registry, me).await.map_err(failed)
+}
+
+/// Refuses contents that are not those that the database is tied to.
+pub async fn check_contents(config: &Config, registry: &dyn InstanceRegistry) -> Result<(), StartError> {
+    // A folder has no name that stays: machines and mounts are renamed.
+    if config.bucket.storage_type == StorageType::S3 { tie(registry, &contents(config)).await } else { Ok(()) }
 }
 
 async fn tie(registry: &dyn InstanceRegistry, contents: &str) -> Result<(), StartError> {

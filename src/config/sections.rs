@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use s3dedup_actors::cleaner::Schedule;
 use serde::Deserialize;
 
 use super::cluster::{Instance, Locks, LocksType, MetadataType, Postgres};
@@ -35,6 +36,8 @@ pub struct Config {
     pub limits: Limits,
     /// Sizes of pools and queues.
     pub actors: Actors,
+    /// Removal of what no file uses.
+    pub cleaner: Cleaner,
     /// Caches.
     pub cache: Cache,
     /// Compression of plain uploads.
@@ -181,6 +184,25 @@ pub struct Actors {
     pub stuck_seconds: u64,
 }
 
+/// Section `cleaner`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Cleaner {
+    /// Whether the server cleans.
+    pub enabled: bool,
+    /// Seconds between runs.
+    pub interval_seconds: u64,
+    /// Objects that are deleted by one request.
+    pub batch_size: usize,
+    /// Objects that one run deletes.
+    pub max_deletes: u64,
+    /// Batches at once.
+    pub concurrency: usize,
+    /// Seconds that a content stays after its last file went.
+    pub grace_seconds: u64,
+    /// When the stores are compared; see [`Cleaner::full_scan`].
+    full_scan_cron: Option<String>,
+}
+
 /// Section `cache`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Cache {
@@ -234,6 +256,14 @@ impl Config {
             }
             _ => Storage::Filesystem,
         }
+    }
+}
+
+impl Cleaner {
+    /// When the stores are compared.
+    pub fn full_scan(&self) -> Option<Schedule> {
+        // the loader has checked it
+        self.full_scan_cron.as_deref().and_then(|text| text.parse().ok())
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Kind {
     Url,
     /// A host name or an IP address.
     Host,
+    /// A cron expression of five fields.
+    Cron,
     /// The path in front of the Filetracker endpoints; the empty text is a value.
     Prefix,
 }
@@ -80,6 +82,9 @@ impl Setting {
             Kind::Path => "a path".to_owned(),
             Kind::Url => "http:// or https://, a host and an optional port, nothing else".to_owned(),
             Kind::Host => "a host name or an IP address".to_owned(),
+            Kind::Cron => {
+                "minute, hour, day of month, month, day of week, as in cron; times in UTC: 30 3 * * SUN".to_owned()
+            }
             Kind::Prefix => {
                 "a path of letters, digits, '.', '_', '~' and '-' such as /ft; empty or / for the root".to_owned()
             }

@@ -1,6 +1,7 @@
 //! From what people write to checked values.
 
 use config::{Value, ValueKind};
+use s3dedup_actors::cleaner::Schedule;
 
 use super::setting::{Kind, Setting};
 
@@ -46,6 +47,10 @@ pub fn parse_text(setting: &Setting, text: &str) -> Result<Parsed, String> {
         }
         Kind::Url => url(text).map(Parsed::Text).ok_or_else(|| wrong("is no such URL")),
         Kind::Name if !is_name(text) => Err(wrong("is no such name")),
+        Kind::Cron => match text.parse::<Schedule>() {
+            Ok(_) => Ok(Parsed::Text(text.to_owned())),
+            Err(error) => Err(wrong(&error.to_string())),
+        },
         Kind::Host if !is_host(text) => Err(wrong("is no such host")),
         _ if text.chars().any(char::is_control) => Err("the value has a control character".to_owned()),
         // a stray blank or carriage return of an environment file would end up in a signature
@@ -206,6 +211,16 @@ mod tests {
         }
         let error = text("bucket.s3.endpoint", "http://key:hunter2@host").unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_schedule_has_five_fields() {
+        assert!(text("cleaner.full_scan_cron", "*/15 3 * * MON-FRI").is_ok());
+        let error = text("cleaner.full_scan_cron", "0 3 * *").unwrap_err();
+        assert_eq!(error, "\"0 3 * *\" has 4 fields instead of 5");
+        for wrong in ["every day", "0 25 * * *", "@daily", "0 0 31 2 *"] {
+            assert!(text("cleaner.full_scan_cron", wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

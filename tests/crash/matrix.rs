@@ -12,8 +12,8 @@ use s3dedup_actors::testkit::postgres::{PASSWORD, PostgresServer, USER};
 
 use crate::audit::{Database, audit};
 use crate::mix::Client;
-use crate::support::TestServer;
 use crate::support::s3::S3InProcess;
+use crate::support::{TestServer, eventually};
 
 const VARIABLE: &str = "S3DEDUP_FAILPOINTS";
 const CLIENTS: usize = 3;
@@ -56,8 +56,9 @@ impl Case {
         for action in [Action::Stall, Action::Abort, Action::Error] {
             for point in Point::ALL.iter().copied() {
                 let hits: &[u32] = match point {
-                    _ if is_start(point) => &[1],
+                    _ if is_start(point) || point == Point::CleanInScan => &[1],
                     Point::DeleteBeforeCommit | Point::DeleteAfterCommit => &[2],
+                    _ if is_clean(point) => &[2],
                     // At one of the first and at a later one: which contents those are is up to the clients.
                     Point::PutMidUpload => &[2, 6],
                     _ => &[5],
@@ -106,6 +107,10 @@ impl Case {
     }
 }
 
+fn is_clean(point: Point) -> bool {
+    point.name().starts_with("clean-")
+}
+
 fn is_start(point: Point) -> bool {
     point.name().starts_with("start-")
 }
@@ -137,7 +142,12 @@ fn run(case: Case, number: usize, postgres: &PostgresServer) -> Vec<String> {
             builder = builder.env(name, value);
         }
     }
-    let mut server = builder.prepare();
+    // Everything that is unused is cleaned at once, one object after the other; in the scan's case by the command alone.
+    let cleans = is_clean(case.point) && case.point != Point::CleanInScan;
+    for (name, value) in [("CLEANER_INTERVAL", 1), ("CLEANER_GRACE", 0), ("CLEANER_BATCH_SIZE", 1)] {
+        builder = builder.env(name, value);
+    }
+    let mut server = builder.env("CLEANER_ENABLED", cleans).prepare();
     let database = match case.metadata {
         Metadata::Sqlite => Database::Sqlite(server.data_dir().join("kv.db")),
         Metadata::Postgres => Database::Postgres(postgres, name),
@@ -150,6 +160,7 @@ fn run(case: Case, number: usize, postgres: &PostgresServer) -> Vec<String> {
     let parts = case.point == Point::PutMidUpload && case.contents == Contents::S3;
     let mut clients: Vec<_> = (0..CLIENTS).map(|number| Client::new(number, parts && number == 0)).collect();
     let mut wrong = Vec::new();
+    let mut printed = String::new();
     if is_start(case.point) {
         // On nothing, and on data.
         for round in 0..2 {
@@ -166,11 +177,31 @@ fn run(case: Case, number: usize, postgres: &PostgresServer) -> Vec<String> {
                 server.stop();
             }
         }
+    } else if case.point == Point::CleanInScan {
+        server.start_again();
+        all_go_on(&mut clients, &server);
+        server.stop();
+        server.set_env(VARIABLE, Some(&case.armed()));
+        let output = server.run(&["clean", "--full-scan"]);
+        server.set_env(VARIABLE, None);
+        printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_right = match case.action {
+            Action::Abort => output.status.signal() == Some(6),
+            Action::Error => output.status.code().is_some_and(|code| code != 0),
+            Action::Stall => output.status.success(),
+        };
+        wrong.extend((!is_right).then(|| format!("the command ended with {}: {printed}", output.status)));
+        server.start_again();
     } else {
         server.set_env(VARIABLE, Some(&case.armed()));
         server.start_again();
         all_go_on(&mut clients, &server);
+        if cleans {
+            let reached = format!("crash point point={}", case.point.name());
+            eventually("the cleaner is there", || server.log().contains(&reached).then_some(()));
+        }
         server.set_env(VARIABLE, None);
+        server.set_env("CLEANER_ENABLED", Some("false"));
         if case.action == Action::Abort {
             let end = server.wait();
             wrong.extend((end.signal() != Some(6)).then(|| format!("the process ended with {end}")));
@@ -180,7 +211,8 @@ fn run(case: Case, number: usize, postgres: &PostgresServer) -> Vec<String> {
         }
         server.start_again();
     }
-    if !server.log().contains(&format!("crash point point={}", case.point.name())) {
+    printed += &server.log();
+    if !printed.contains(&format!("crash point point={}", case.point.name())) {
         wrong.push("the point was not reached".to_owned());
     }
 
@@ -193,6 +225,20 @@ fn run(case: Case, number: usize, postgres: &PostgresServer) -> Vec<String> {
     wrong.extend(clients.iter().any(|client| !client.is_done()).then(|| "a client cannot go on".to_owned()));
     server.stop();
     wrong.extend(look(&server));
+    if is_clean(case.point) {
+        // What was begun is finished by the next run, and nothing that is needed goes.
+        if let Database::Postgres(postgres, name) = &database {
+            // As two minutes would: a cleaner that was cut off has the lead that long.
+            postgres.sql_in(name, "DELETE FROM s3dedup.leaders");
+        }
+        let output = server.run(&["clean", "--full-scan"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        wrong.extend((!output.status.success()).then(|| format!("cleaning ends with {}: {told}", output.status)));
+        wrong.extend(look(&server));
+        server.start_again();
+        clients.iter_mut().for_each(|client| client.check(&server));
+        server.stop();
+    }
     let left = std::fs::read_dir(server.data_dir().join("blobs"));
     let left = left.into_iter().flatten().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     wrong.extend(left.filter(|name| name.starts_with('.')).map(|name| format!("left behind: {name}")));

@@ -21,6 +21,7 @@ pub use self::actors::{ActorReport, ActorTree};
 pub use self::list::NameStream;
 pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
+use crate::cleaner::CleanerStats;
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::distributed::DistributedLockStats;
 use crate::lock::{LockStats, Locks};
@@ -62,6 +63,7 @@ struct Inner {
     lock_stats: LockStats,
     key_stats: DistributedLockStats,
     upload_stats: UploadStats,
+    cleaner_stats: CleanerStats,
     damage: Damage,
     roster: Roster,
     content_breaker: Arc<Breaker>,
@@ -151,6 +153,11 @@ impl Engine {
     /// How the locks among instances do; all zero when there are none.
     pub fn distributed_locks(&self) -> DistributedLockStats {
         self.inner.key_stats.clone()
+    }
+
+    /// What the periodic cleaner has done.
+    pub fn cleaner_stats(&self) -> &CleanerStats {
+        &self.inner.cleaner_stats
     }
 
     /// How many reads found a stored object missing or damaged since the start.

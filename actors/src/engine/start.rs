@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actors::Roster;
 use super::{Engine, Inner};
+use crate::cleaner::{CleanerActor, CleanerPlan, CleanerSettings, CleanerStats};
 use crate::cluster::{ClusterActor, Membership};
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::distributed::{
@@ -36,6 +37,8 @@ use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
 /// How long the other instances may take to hear that this one goes.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
+/// How long the batches that the cleaner is at may take to end. What is cut off is done by the next run.
+const CLEANER_END_MAX: Duration = Duration::from_secs(3);
 
 /// How much the engine may take, and how it does its work.
 #[derive(Clone, Debug)]
@@ -65,6 +68,8 @@ pub struct EngineSettings {
     pub stuck_after: Duration,
     /// Locks among instances that share the database; none for a single instance.
     pub distributed_locks: Option<DistributedLockSettings>,
+    /// Periodic cleaning, if any.
+    pub cleaner: Option<CleanerSettings>,
 }
 
 /// The running actors. Ends them in order when told to.
@@ -73,6 +78,7 @@ pub struct EngineTree {
     arbiters: Vec<(&'static str, Arbiter)>,
     admission: Admission,
     membership: Option<Membership>,
+    cleaner: Option<CleanerPlan>,
     roster: Roster,
     #[cfg(feature = "testkit")]
     strikes: Vec<(&'static str, actix::Recipient<Strike>)>,
@@ -110,6 +116,7 @@ impl Engine {
             arbiters: Vec::new(),
             admission,
             membership: None,
+            cleaner: None,
             #[cfg(feature = "testkit")]
             strikes: Vec::new(),
         };
@@ -130,6 +137,15 @@ impl Engine {
         };
         let locks = Locks::new(locks, distributed);
         let is_metadata_near = metadata.is_near();
+        let cleaner_stats = CleanerStats::default();
+        if let Some(cleaner) = &settings.cleaner {
+            let (metadata, contents, stats) = (Arc::clone(&metadata), Arc::clone(&contents), cleaner_stats.clone());
+            let plan = CleanerPlan::new(cleaner, &settings.instance, metadata, contents, stats);
+            tree.cleaner = Some(plan.clone());
+            let _actor = tree.child("cleaner", move |vital| CleanerActor::new(vital, plan));
+            #[cfg(feature = "testkit")]
+            tree.may_be_struck("cleaner", &_actor);
+        }
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
             let actor = tree.child("metadata", move |vital| MetadataActor::new(vital, store));
@@ -165,6 +181,7 @@ impl Engine {
             lock_stats,
             key_stats,
             upload_stats,
+            cleaner_stats,
             damage: Damage::default(),
             roster: tree.roster.clone(),
             content_breaker,
@@ -231,7 +248,20 @@ impl EngineTree {
     /// threads, which closes the stores; that takes a few seconds at most. Returns whether all
     /// requests had left.
     pub async fn stop(self, requests_wait_max: Duration) -> bool {
-        let all_left = timeout(requests_wait_max, self.admission.all_left()).await.is_ok();
+        let cleaner_ended = async {
+            match &self.cleaner {
+                Some(cleaner) => timeout(CLEANER_END_MAX, cleaner.stop()).await.is_ok(),
+                None => true,
+            }
+        };
+        let (all_left, cleaner_ended) =
+            tokio::join!(timeout(requests_wait_max, self.admission.all_left()), cleaner_ended);
+        let all_left = all_left.is_ok();
+        if !cleaner_ended {
+            log::info!("the cleaner is cut off; the next run goes on");
+        }
+        // It has the stores, which are closed by the last thread to end.
+        drop(self.cleaner);
         if let Some(membership) = self.membership {
             let left = timeout(LEAVE_MAX, membership.leave()).await;
             if !matches!(left, Ok(Ok(()))) {

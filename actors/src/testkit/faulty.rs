@@ -211,6 +211,10 @@ impl MetaStore for FaultyMeta {
         self.inner.are_known(keys).await
     }
 
+    async fn condemn_unknown(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>> {
+        self.inner.condemn_unknown(keys).await
+    }
+
     async fn lead(&self, task: &str, holder: &str, term: Duration) -> Result<bool> {
         self.inner.lead(task, holder, term).await
     }

@@ -49,6 +49,7 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         unused_contents_are_listed_and_condemned_in_batches
         intents_and_condemned_objects_are_listed_until_they_are_gone
         stored_contents_are_listed_and_objects_are_known
+        only_unknown_objects_are_condemned_as_such
         only_one_leads_at_a_time
         a_local_reader_sees_what_was_committed
     }
@@ -503,6 +504,26 @@ async fn stored_contents_are_listed_and_objects_are_known(store: Store) {
     let asked = vec![key(9, 0), key(1, 0), flat, intent, key(1, 1), key(3, 0), key(2, 0)];
     assert_eq!(ok(store.are_known(asked).await), [false, true, false, true, false, true, true]);
     assert!(ok(store.are_known(Vec::new()).await).is_empty());
+}
+
+async fn only_unknown_objects_are_condemned_as_such(store: Store) {
+    put(&store, "used", 1, 1).await;
+    put(&store, "given up", 1, 2).await;
+    assert_eq!(delete(&store, "given up", 1).await, DeleteOutcome::Deleted);
+    assert!(condemn(&store, 2, FAR_FUTURE).await.is_some());
+    let intent = begin(&store, "a", 1, 3).await.1;
+    let key = |byte, generation| BlobKey { digest: digest(byte), generation, layout: KeyLayout::new(2) };
+    let flat = BlobKey { layout: KeyLayout::new(0), ..key(1, 0) };
+    let asked = vec![key(9, 0), key(1, 0), key(8, u64::MAX >> 2), flat, intent, key(1, 5), key(2, 0), key(8, 3)];
+    let mut condemned = ok(store.condemn_unknown(asked.clone()).await);
+    condemned.sort_unstable_by_key(|key| key.digest);
+    assert_eq!(condemned, [key(1, 5), key(8, 3), key(9, 0)]);
+    assert!(ok(store.condemn_unknown(asked).await).is_empty(), "they are known now");
+    assert_eq!(get(&store, "used").await, Some((1, 1)));
+    // A new upload gets another name as long as the object may be there, and afterwards.
+    assert_eq!(begin(&store, "b", 1, 9).await.1, key(9, 1));
+    ok(store.forget(condemned).await);
+    assert!(begin(&store, "b", 1, 8).await.1.generation > 5);
 }
 
 async fn only_one_leads_at_a_time(store: Store) {

@@ -73,6 +73,7 @@ impl TestEngine {
             compute_threads: 2,
             stuck_after: Duration::from_secs(30),
             distributed_locks: None,
+            cleaner: None,
         };
         change(&mut settings);
         let fatal = Arc::new(AtomicUsize::new(0));

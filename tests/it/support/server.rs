@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -211,23 +211,35 @@ impl TestServer {
             }
         };
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        self.settings(&mut command);
         command
             .arg("server")
+            .env("LISTEN_PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone().unwrap()))
+            .stderr(Stdio::from(log));
+        command.spawn().unwrap()
+    }
+
+    /// Runs the program with the server's settings and these arguments, to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        self.settings(&mut command);
+        command.args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    fn settings(&self, command: &mut Command) {
+        command
             .current_dir(self.dir.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LISTEN_ADDRESS", "127.0.0.1")
-            .env("LISTEN_PORT", port.to_string())
             .env("DATA_DIR", self.data_dir())
             .env("TEMP_DIR", self.temp_dir())
             .env("STORAGE_TYPE", "filesystem")
             .env("FILETRACKER_PREFIX", &self.prefix)
             .env("LOG_LEVEL", "info")
-            .envs(self.launch.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(log.try_clone().unwrap()))
-            .stderr(Stdio::from(log));
-        command.spawn().unwrap()
+            .envs(self.launch.env.iter().map(|(name, value)| (name, value)));
     }
 
     fn log_path(&self) -> PathBuf {

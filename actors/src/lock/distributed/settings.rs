@@ -58,16 +58,19 @@ impl DistributedLockStats {
     }
 
     /// Sessions that were opened since the start.
+    #[cfg(feature = "testkit")]
     pub fn sessions(&self) -> u64 {
         self.0.sessions.load(Ordering::Relaxed)
     }
 
     /// Statements that took or gave back keys since the start.
+    #[cfg(feature = "testkit")]
     pub fn batches(&self) -> u64 {
         self.0.batches.load(Ordering::Relaxed)
     }
 
     /// Whether there is a session.
+    #[cfg(feature = "testkit")]
     pub fn is_connected(&self) -> bool {
         self.0.is_connected.load(Ordering::Relaxed)
     }

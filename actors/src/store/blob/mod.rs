@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::model::{BlobInfo, BlobKey, Result};
+use crate::model::{BlobInfo, BlobKey, Result, Stamp};
 
 mod folder;
 #[cfg(any(test, feature = "testkit"))]
@@ -67,6 +67,12 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Lists up to `limit` objects after the name `after`, ascending.
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage>;
+
+    /// Ends uploads of objects of ours that were begun at `begun_before` or earlier and never finished, where a store keeps
+    /// what came of them until it is told to. Returns how many; never touches an object.
+    async fn abort_stale_uploads(&self, _begun_before: Stamp) -> Result<u64> {
+        Ok(0)
+    }
 
     /// Cheap proof that the store can be reached and used.
     async fn probe(&self) -> Result<()>;

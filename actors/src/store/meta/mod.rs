@@ -16,6 +16,10 @@ mod sqlite;
 pub use postgres::PostgresStore;
 pub use sqlite::{SqliteSettings, SqliteStore};
 
+/// Forgetting an object raises the generation of all later ones above its own. A stranger's made-up number must not
+/// use all of them up, so an unknown object beyond this is left alone.
+const GENERATION_OF_ORPHAN_MAX: u64 = 1 << 40;
+
 /// The number of an upload intent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IntentId(pub i64);
@@ -263,6 +267,10 @@ pub trait MetaStore: Send + Sync + 'static {
     /// For each object whether anything is known of it: it is that of a content, an intent has its name, or it is
     /// condemned.
     async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>>;
+
+    /// Condemns those of the objects that nothing is known of, so that no upload gets their names any more. Returns them:
+    /// they may now be deleted.
+    async fn condemn_unknown(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>>;
 
     /// Lets `holder` be the only one to do `task` for `term` from now on: `false` when somebody else is. To be
     /// said again before the term is over. With a `term` of zero the holder gives it up.

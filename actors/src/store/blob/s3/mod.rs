@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use s3::command::Command;
 
 use super::{BlobPage, BlobReader, BlobStore, SpooledBytes};
-use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
+use crate::model::{BlobInfo, BlobKey, Error, Kind, Result, Stamp};
 use crate::store::blocking::BlockingPool;
 
+mod abandoned;
 mod body;
 mod describe;
 mod download;
@@ -106,6 +107,10 @@ impl BlobStore for S3Store {
 
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage> {
         self.list_names(after, limit).await
+    }
+
+    async fn abort_stale_uploads(&self, begun_before: Stamp) -> Result<u64> {
+        self.abort_abandoned(begun_before).await
     }
 
     async fn probe(&self) -> Result<()> {

@@ -9,7 +9,7 @@ use super::database::{Again, Database, Sql};
 use super::read::{blob_key, column, damaged, digest, stored_blob, unsigned};
 use super::write::signed;
 use crate::model::{BlobKey, Digest, Recipe, Result, Stamp, StoredBlob};
-use crate::store::meta::{IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
+use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
 
 /// So many contents are dealt with in one transaction: each takes a place in the server's table of locks.
 const PER_TRANSACTION: usize = 100;
@@ -68,6 +68,11 @@ const ARE_KNOWN: Sql = Sql {
                 WHERE c.digest = k.digest AND c.generation = k.generation AND c.key_depth = k.key_depth)
         FROM unnest($1, $2, $3) WITH ORDINALITY AS k (digest, generation, key_depth, number) ORDER BY k.number",
     types: &[Type::BYTEA_ARRAY, Type::INT8_ARRAY, Type::INT4_ARRAY],
+};
+
+const CONDEMN_UNKNOWN: Sql = Sql {
+    text: "SELECT o_digest, o_generation, o_key_depth FROM s3dedup.condemn_unknown($1, $2, $3, $4)",
+    types: &[Type::TIMESTAMPTZ, Type::BYTEA_ARRAY, Type::INT8_ARRAY, Type::INT4_ARRAY],
 };
 
 const LEAD: Sql = Sql {
@@ -205,6 +210,22 @@ pub(super) async fn are_known(database: &Database, keys: Vec<BlobKey>) -> Result
         return Err(damaged("an answer for each object"));
     }
     rows.iter().map(|row| column(row, 0)).collect()
+}
+
+/// See [`MetaStore::condemn_unknown`](crate::store::meta::MetaStore::condemn_unknown).
+pub(super) async fn condemn_unknown(database: &Database, mut keys: Vec<BlobKey>) -> Result<Vec<BlobKey>> {
+    keys.retain(|key| key.generation <= GENERATION_OF_ORPHAN_MAX);
+    // The order in which locks are taken.
+    keys.sort_unstable_by_key(|key| (key.digest, key.generation));
+    let mut condemned = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(PER_TRANSACTION) {
+        let Columns { digests, generations, depths } = Columns::of(keys)?;
+        let rows = database.write(Again::Harmless, &CONDEMN_UNKNOWN, &[&digests, &generations, &depths]).await?;
+        for row in &rows {
+            condemned.push(blob_key(digest(row, 0)?, column(row, 1)?, column(row, 2)?)?);
+        }
+    }
+    Ok(condemned)
 }
 
 /// See [`MetaStore::lead`](crate::store::meta::MetaStore::lead).

@@ -114,6 +114,10 @@ impl MetaStore for PostgresStore {
         clean::are_known(&self.database, keys).await
     }
 
+    async fn condemn_unknown(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>> {
+        clean::condemn_unknown(&self.database, keys).await
+    }
+
     async fn lead(&self, task: &str, holder: &str, term: Duration) -> Result<bool> {
         clean::lead(&self.database, task, holder, term).await
     }

@@ -7,7 +7,7 @@ use super::read::{RawBlob, blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, Recipe, Result, Stamp, StoredBlob};
-use crate::store::meta::{IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
+use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
 
 /// See [`MetaStore::list_unused`](crate::store::meta::MetaStore::list_unused).
 pub(super) fn list_unused(connection: &Connection, page: &UnusedPage) -> Result<Vec<UnusedContent>> {
@@ -182,6 +182,25 @@ pub(super) fn are_known(connection: &Connection, keys: &[BlobKey]) -> Result<Vec
         statement.query_row(row, |row| row.get(0)).map_err(failed)
     };
     keys.iter().map(&mut is_known).collect()
+}
+
+/// See [`MetaStore::condemn_unknown`](crate::store::meta::MetaStore::condemn_unknown).
+pub(super) fn condemn_unknown(connection: &Connection, keys: &[BlobKey]) -> Result<Vec<BlobKey>> {
+    let failed = |error| sql_error("read the database", error);
+    // Another depth of the same generation counts as known: it could not be condemned beside it.
+    let sql = "SELECT EXISTS (SELECT 1 FROM representations WHERE digest = ?1 AND generation = ?2)
+            OR EXISTS (SELECT 1 FROM intents WHERE digest = ?1 AND generation = ?2)
+            OR EXISTS (SELECT 1 FROM condemned WHERE digest = ?1 AND generation = ?2)";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut condemned = Vec::with_capacity(keys.len());
+    for key in keys.iter().filter(|key| key.generation <= GENERATION_OF_ORPHAN_MAX) {
+        let row = params![key.digest.as_bytes(), to_sql(key.generation)?];
+        if !statement.query_row(row, |row| row.get(0)).map_err(failed)? {
+            add_condemned(connection, *key)?;
+            condemned.push(*key);
+        }
+    }
+    Ok(condemned)
 }
 
 fn read_digest(bytes: &[u8]) -> Result<Digest> {

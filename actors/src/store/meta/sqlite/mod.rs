@@ -155,6 +155,10 @@ impl MetaStore for SqliteStore {
         self.read(move |connection| clean::are_known(connection, &keys)).await
     }
 
+    async fn condemn_unknown(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>> {
+        self.writer.run(move |connection| clean::condemn_unknown(connection, &keys)).await
+    }
+
     async fn lead(&self, _: &str, _: &str, _: Duration) -> Result<bool> {
         // One process at most has the database: its lock file sees to that.
         Ok(true)

@@ -1,0 +1,202 @@
+//! Cleaning from time to time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::wrap_future;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
+
+use super::{CleanOptions, CleanReport, Cleaner, CleanerLimits, CleanerStats, Schedule};
+use crate::model::{Result, Stamp};
+use crate::runtime::guard::{Vital, can_be_struck};
+use crate::store::blob::BlobStore;
+use crate::store::meta::MetaStore;
+
+/// Whose turn it is to clean periodically: the same instance's, as long as it is there. The runs themselves, and those of
+/// the command line, exclude each other by [`super::TASK`].
+const TURN: &str = "cleaner";
+/// The first run waits for this long at most: servers that are started have other things to do.
+const FIRST_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Until the next try when the schedule has no next time.
+const FAR: Duration = Duration::from_secs(24 * 3600);
+
+/// The periodic cleaner.
+#[derive(Clone, Debug)]
+pub struct CleanerSettings {
+    /// The pause between runs.
+    pub interval: Duration,
+    /// When a run also compares the stores; never without.
+    pub full_scan: Option<Schedule>,
+    /// How much a run may do.
+    pub limits: CleanerLimits,
+}
+
+/// All that the actor needs.
+#[derive(Clone)]
+pub struct CleanerPlan {
+    cleaner: Cleaner,
+    metadata: Arc<dyn MetaStore>,
+    instance: String,
+    interval: Duration,
+    full_scan: Option<Schedule>,
+    stats: CleanerStats,
+}
+
+impl CleanerPlan {
+    pub fn new(
+        settings: &CleanerSettings,
+        instance: &str,
+        metadata: Arc<dyn MetaStore>,
+        contents: Arc<dyn BlobStore>,
+        stats: CleanerStats,
+    ) -> Self {
+        let cleaner = Cleaner::new(Arc::clone(&metadata), contents, settings.limits, instance.to_owned());
+        let (interval, full_scan) = (settings.interval, settings.full_scan.clone());
+        Self { cleaner, metadata, instance: instance.to_owned(), interval, full_scan, stats }
+    }
+
+    /// Lets no further batch begin, waits for the one that is under way, and gives the turn to others.
+    pub async fn stop(&self) {
+        self.cleaner.stop();
+        while self.stats.is_running() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if self.stats.is_leader() {
+            // The others notice by themselves, a little later.
+            let _ = self.metadata.lead(TURN, &self.instance, Duration::ZERO).await;
+        }
+    }
+
+    /// A run, unless it is another instance's turn or somebody else cleans.
+    async fn run(self, full_scan: bool) -> Result<Option<CleanReport>> {
+        // Longer than the pause, so that the turn stays; not much longer, so that a dead one is followed soon.
+        let term = self.interval * 2 + Duration::from_secs(60);
+        let is_leader = self.metadata.lead(TURN, &self.instance, term).await?;
+        self.stats.set_leader(is_leader);
+        if !is_leader || self.cleaner.is_stopped() {
+            return Ok(None);
+        }
+        Ok(self.cleaner.run(CleanOptions { full_scan, ..CleanOptions::default() }).await)
+    }
+}
+
+/// Runs the cleaner again and again, never two runs at once.
+pub struct CleanerActor {
+    vital: Vital,
+    plan: CleanerPlan,
+    is_running: bool,
+    /// A full scan became due during a run.
+    is_scan_due: bool,
+}
+
+impl CleanerActor {
+    /// A cleaner that begins by itself.
+    pub fn new(vital: Vital, plan: CleanerPlan) -> Self {
+        Self { vital, plan, is_running: false, is_scan_due: false }
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        self.run(context, false);
+        context.run_later(self.plan.interval, Self::tick);
+    }
+
+    fn wait_for_scan(&mut self, context: &mut Context<Self>) {
+        let Some(schedule) = &self.plan.full_scan else { return };
+        match schedule.wait_from(Stamp::now()) {
+            Some(wait) if wait <= FAR => context.run_later(wait, |actor, context| {
+                actor.run(context, true);
+                actor.wait_for_scan(context);
+            }),
+            // Clocks are set: a long wait is taken in pieces.
+            _ => context.run_later(FAR, Self::wait_for_scan),
+        };
+    }
+
+    fn run(&mut self, context: &mut Context<Self>, full_scan: bool) {
+        if std::mem::replace(&mut self.is_running, true) {
+            self.is_scan_due |= full_scan;
+            return;
+        }
+        self.plan.stats.set_running(true);
+        let ran = self.vital.clone().guard_work(self.plan.clone().run(full_scan));
+        let ended = |outcome, actor: &mut Self, context: &mut Context<Self>| {
+            let vital = actor.vital.clone();
+            // What it panicked about is in the log; the supervisor makes a new actor.
+            let _ = vital.guard_state(actor, context, |actor, context| actor.ended(outcome, context));
+        };
+        context.spawn(wrap_future(ran).map(ended));
+    }
+
+    fn ended(&mut self, outcome: Result<Option<CleanReport>>, context: &mut Context<Self>) {
+        self.is_running = false;
+        self.plan.stats.set_running(false);
+        match outcome {
+            Ok(Some(report)) => {
+                self.plan.stats.add(&report);
+                tell(&report);
+            }
+            Ok(None) => log::debug!("another instance cleans"),
+            Err(error) => {
+                self.plan.stats.add_error();
+                log::warn!("cleaning failed, it is tried again later error=\"{error}\"");
+            }
+        }
+        if std::mem::take(&mut self.is_scan_due) {
+            self.run(context, true);
+        }
+    }
+}
+
+/// One line for what was done, one for what went wrong, one for what the scan found.
+fn tell(report: &CleanReport) {
+    let deleted = report.deleted();
+    if deleted > 0 || report.parts > 0 {
+        log::info!(
+            "cleaned deleted={deleted} freed_bytes={} unused={} abandoned_uploads={} condemned_before={} parts={} partial={}",
+            report.freed_bytes(),
+            report.unused.done,
+            report.intents.done,
+            report.condemned.done,
+            report.parts,
+            report.is_partial
+        );
+    }
+    if let Some(error) = &report.first_error {
+        log::warn!("cleaning went wrong, the rest is done later errors={} error=\"{error}\"", report.errors);
+    }
+    let Some(scan) = &report.scan else { return };
+    let (missing, wrong_size, orphans) = (&scan.missing, &scan.wrong_size, &scan.orphans);
+    log::info!(
+        "full scan objects={} contents={} orphans={} orphan_bytes={} missing={} wrong_size={} strangers={}",
+        scan.objects,
+        scan.contents,
+        orphans.count,
+        orphans.bytes,
+        missing.count,
+        wrong_size.count,
+        scan.strangers.count
+    );
+    if !scan.is_whole() {
+        let names: Vec<_> = missing.first.iter().chain(&wrong_size.first).map(String::as_str).collect();
+        log::error!("contents are missing or have the wrong size first={}", names.join(","));
+    }
+}
+
+impl Actor for CleanerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_later(self.plan.interval.min(FIRST_WAIT_MAX), Self::tick);
+        self.wait_for_scan(context);
+    }
+}
+
+impl Supervised for CleanerActor {
+    fn restarting(&mut self, context: &mut Self::Context) {
+        self.plan.stats.set_running(false);
+        *self = Self::new(self.vital.clone(), self.plan.clone());
+        self.vital.clone().restarted(context);
+    }
+}
+
+can_be_struck!(CleanerActor, |actor| &actor.vital);

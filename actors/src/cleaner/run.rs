@@ -1,0 +1,290 @@
+//! One run: plan a batch, condemn it, delete it, forget it, as often as there is something to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+
+use super::plan::{Batch, Planner};
+use super::report::CleanReport;
+use super::stats::Progress;
+use super::{CleanerLimits, scan};
+use crate::failpoint::{self, Point};
+use crate::model::{BlobKey, Error, Kind, Result, Stamp};
+use crate::store::blob::BlobStore;
+use crate::store::meta::MetaStore;
+
+/// What only one instance does at a time.
+pub const TASK: &str = "clean";
+/// How long the others wait for one that does not answer any more.
+const TERM: Duration = Duration::from_secs(120);
+/// When the term is asked for anew.
+const RENEW_EVERY: Duration = Duration::from_secs(30);
+/// So many objects are condemned or forgotten by one transaction: requests of clients wait for its turn.
+pub(super) const PER_TRANSACTION: usize = 250;
+/// Calls of the metadata store at once, whatever the concurrency is: the rest is the clients'.
+const METADATA_CALLS_MAX: usize = 2;
+/// Failed batches that end a run: one object that cannot be deleted must not keep all others from it.
+const FAILURES_MAX: u64 = 3;
+
+/// What a run is to do.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct CleanOptions {
+    /// Nothing is changed; the report tells what a run would do now.
+    pub dry_run: bool,
+    /// Objects and metadata are compared.
+    pub full_scan: bool,
+    /// With the full scan: objects that nothing is known of are deleted.
+    pub delete_orphans: bool,
+}
+
+/// Cleans two stores that belong together. Clones are the same cleaner.
+#[derive(Clone)]
+pub struct Cleaner {
+    pub(super) metadata: Arc<dyn MetaStore>,
+    pub(super) contents: Arc<dyn BlobStore>,
+    pub(super) limits: CleanerLimits,
+    pub(super) progress: Progress,
+    holder: String,
+    stop: Arc<AtomicBool>,
+    calls: Arc<Semaphore>,
+}
+
+/// Objects that a batch deleted.
+struct Deleted {
+    batch: What,
+    planned: u64,
+    count: u64,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Condemned,
+    Intents,
+    Unused,
+}
+
+/// Being the only one that cleans.
+pub(super) struct Turn<'a> {
+    cleaner: &'a Cleaner,
+    renewed: Option<Instant>,
+}
+
+impl Cleaner {
+    /// A cleaner that calls itself `holder` among others that share the metadata.
+    pub fn new(
+        metadata: Arc<dyn MetaStore>,
+        contents: Arc<dyn BlobStore>,
+        limits: CleanerLimits,
+        holder: String,
+    ) -> Self {
+        let (progress, stop) = Default::default();
+        Self { metadata, contents, limits, progress, holder, stop, calls: Arc::new(Semaphore::new(METADATA_CALLS_MAX)) }
+    }
+
+    /// How far the run is.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Ends the run after the batches it is at, and every later one before it begins.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// One run. Trouble with a store ends it and is in the report, with what was done before; `None` when another one is
+    /// at it.
+    pub async fn run(&self, options: CleanOptions) -> Option<CleanReport> {
+        let mut report = CleanReport::default();
+        let mut turn = Turn { cleaner: self, renewed: None };
+        // Looking does no harm, whoever else is at it.
+        if !options.dry_run {
+            match self.metadata.lead(TASK, &self.holder, TERM).await {
+                Ok(true) => turn.renewed = Some(Instant::now()),
+                Ok(false) => return None,
+                Err(error) => {
+                    report.fail(error);
+                    return Some(report);
+                }
+            }
+        }
+        if let Err(error) = self.steps(options, &mut turn, &mut report).await {
+            report.fail(error);
+        }
+        if turn.renewed.is_some() {
+            // Otherwise the others wait for the end of the term.
+            let _ = self.metadata.lead(TASK, &self.holder, Duration::ZERO).await;
+        }
+        Some(report)
+    }
+
+    async fn steps(&self, options: CleanOptions, turn: &mut Turn<'_>, report: &mut CleanReport) -> Result<()> {
+        if options.delete_orphans && self.metadata.totals().await?.contents == 0 {
+            return Err(Error::new(
+                Kind::Invalid,
+                "the database knows no contents: the objects may be all that is left of them, none is deleted",
+            ));
+        }
+        let mut planner = Planner::new(&self.limits, Stamp::now());
+        self.batches(options, turn, &mut planner, report).await?;
+        report.is_partial |= planner.is_cut();
+        if report.errors >= FAILURES_MAX {
+            return Ok(());
+        }
+        if !options.dry_run && !self.is_stopped() {
+            let age = i64::try_from(self.limits.intent_age.as_secs()).unwrap_or(i64::MAX);
+            let begun_before = Stamp::from_seconds(Stamp::now().seconds().saturating_sub(age));
+            match self.contents.abort_stale_uploads(begun_before).await {
+                Ok(parts) => report.parts = parts,
+                // A key without the right to do this keeps nobody from the rest.
+                Err(error) => report.fail(error),
+            }
+        }
+        if options.full_scan {
+            let orphans_max = if options.delete_orphans { planner.left() } else { 0 };
+            let mut scanned = Default::default();
+            let outcome = scan::run(self, turn, options.dry_run, orphans_max, &mut scanned).await;
+            report.is_partial |= options.delete_orphans && scanned.orphans.count > scanned.orphans_deleted.planned;
+            report.scan = Some(scanned);
+            outcome?;
+        }
+        report.is_partial |= self.is_stopped();
+        Ok(())
+    }
+
+    async fn batches(
+        &self,
+        options: CleanOptions,
+        turn: &mut Turn<'_>,
+        planner: &mut Planner,
+        report: &mut CleanReport,
+    ) -> Result<()> {
+        let (mut flying, mut failure, mut is_first) = (FuturesUnordered::new(), None, true);
+        loop {
+            let may_go_on = failure.is_none() && report.errors < FAILURES_MAX && !self.is_stopped();
+            let mut is_over = !may_go_on;
+            if may_go_on && flying.len() < self.limits.concurrency.max(1) {
+                match self.next(options, turn, planner, &mut is_first).await {
+                    Ok(Some(batch)) => {
+                        batch.count(report);
+                        if !options.dry_run {
+                            flying.push(self.clean(batch, planner.unused_since, planner.made_before));
+                        }
+                        continue;
+                    }
+                    Ok(None) => is_over = true,
+                    Err(error) => {
+                        // What is in flight is brought to its end.
+                        failure = Some(error);
+                        continue;
+                    }
+                }
+            }
+            match flying.next().await {
+                Some(Ok(deleted)) => self.count(&deleted, report),
+                Some(Err(error)) => report.fail(error),
+                None if is_over => break,
+                None => {}
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn next(
+        &self,
+        options: CleanOptions,
+        turn: &mut Turn<'_>,
+        planner: &mut Planner,
+        is_first: &mut bool,
+    ) -> Result<Option<Batch>> {
+        turn.keep().await?;
+        let batch = planner.next(self.metadata.as_ref()).await?;
+        if batch.is_some() && std::mem::take(is_first) && !options.dry_run {
+            // Nothing is condemned for a store that is away.
+            self.contents.probe().await?;
+        }
+        Ok(batch)
+    }
+
+    async fn clean(&self, batch: Batch, unused_since: Stamp, made_before: Stamp) -> Result<Deleted> {
+        let (what, planned, keys, bytes) = match batch {
+            Batch::Condemned(keys) => (What::Condemned, keys.len(), keys, 0),
+            Batch::Intents(intents) => {
+                let mut keys = Vec::with_capacity(intents.len());
+                for intents in intents.chunks(PER_TRANSACTION) {
+                    let intents = intents.iter().map(|intent| intent.id).collect();
+                    let _call = self.call().await;
+                    keys.extend(self.metadata.condemn_intents(intents, made_before).await?);
+                }
+                (What::Intents, intents.len(), keys, 0)
+            }
+            Batch::Unused(contents) => {
+                let mut blobs = Vec::with_capacity(contents.len());
+                for contents in contents.chunks(PER_TRANSACTION) {
+                    let digests = contents.iter().map(|content| content.digest).collect();
+                    let _call = self.call().await;
+                    blobs.extend(self.metadata.condemn(digests, unused_since).await?);
+                }
+                let bytes = blobs.iter().map(|blob| blob.stored_size).sum();
+                (What::Unused, contents.len(), blobs.into_iter().map(|blob| blob.key).collect(), bytes)
+            }
+        };
+        failpoint::hit(Point::CleanAfterCondemn).await?;
+        self.delete(&keys).await?;
+        Ok(Deleted { batch: what, planned: planned as u64, count: keys.len() as u64, bytes })
+    }
+
+    /// Deletes objects that are condemned, and forgets them.
+    pub(super) async fn delete(&self, keys: &[BlobKey]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.contents.delete(keys).await?;
+        failpoint::hit(Point::CleanAfterDelete).await?;
+        for keys in keys.chunks(PER_TRANSACTION) {
+            let _call = self.call().await;
+            self.metadata.forget(keys.to_vec()).await?;
+        }
+        failpoint::hit(Point::CleanAfterForget).await
+    }
+
+    /// A place among the calls of the metadata store.
+    pub(super) async fn call(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        // It is never closed.
+        self.calls.acquire().await.ok()
+    }
+
+    fn count(&self, deleted: &Deleted, report: &mut CleanReport) {
+        let tally = match deleted.batch {
+            What::Condemned => &mut report.condemned,
+            What::Intents => &mut report.intents,
+            What::Unused => &mut report.unused,
+        };
+        tally.done(deleted.count, deleted.bytes);
+        self.progress.add_cleaned(deleted.planned);
+    }
+}
+
+impl Turn<'_> {
+    /// Makes sure that it is still ours; to be called between batches.
+    pub async fn keep(&mut self) -> Result<()> {
+        let Some(renewed) = self.renewed else { return Ok(()) };
+        if renewed.elapsed() < RENEW_EVERY {
+            return Ok(());
+        }
+        if !self.cleaner.metadata.lead(TASK, &self.cleaner.holder, TERM).await? {
+            self.renewed = None;
+            return Err(Error::new(Kind::Unavailable, "another instance cleans now"));
+        }
+        self.renewed = Some(Instant::now());
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! The full scan: the listing of the content store beside that of the metadata store, in constant memory.
+//!
+//! Both are read in pages. Objects of one layout are listed in the order of their digests, as contents are, so one pass
+//! over both tells who lacks the other. Where layouts are mixed their orders differ: a content that was not seen where it
+//! was expected is asked for by name before it is called missing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::report::ScanReport;
+use super::run::{Cleaner, Turn};
+use crate::failpoint::{self, Point};
+use crate::model::{BlobKey, Digest, Kind, Recipe, Result, StoredBlob};
+use crate::store::blob::BlobStore;
+use crate::store::meta::MetaStore;
+
+/// Names and contents that are read together.
+const PAGE: usize = 1000;
+/// Contents that were not seen and are asked for together.
+const UNSEEN_MAX: usize = 256;
+
+/// Contents in the order of their digests.
+struct Contents<'a> {
+    metadata: &'a dyn MetaStore,
+    page: VecDeque<StoredBlob>,
+    after: Option<Digest>,
+    is_end: bool,
+}
+
+impl Contents<'_> {
+    async fn first(&mut self) -> Result<Option<StoredBlob>> {
+        if self.page.is_empty() && !self.is_end {
+            let page = self.metadata.list_contents(self.after, PAGE).await?;
+            self.is_end = page.is_empty();
+            self.after = page.last().map(|content| content.digest).or(self.after);
+            self.page = page
+                .into_iter()
+                .map(|content| match content.recipe {
+                    Recipe::Whole(blob) => blob,
+                })
+                .collect();
+        }
+        Ok(self.page.front().copied())
+    }
+}
+
+struct Scan<'a> {
+    cleaner: &'a Cleaner,
+    contents: Contents<'a>,
+    unseen: Vec<StoredBlob>,
+    dry_run: bool,
+    orphans_left: u64,
+}
+
+/// Compares the stores; deletes up to `orphans_max` objects that nothing is known of.
+pub(super) async fn run(
+    cleaner: &Cleaner,
+    turn: &mut Turn<'_>,
+    dry_run: bool,
+    orphans_max: u64,
+    report: &mut ScanReport,
+) -> Result<()> {
+    let contents = Contents { metadata: cleaner.metadata.as_ref(), page: VecDeque::new(), after: None, is_end: false };
+    let mut scan = Scan { cleaner, contents, unseen: Vec::new(), dry_run, orphans_left: orphans_max };
+    let mut after = None;
+    loop {
+        turn.keep().await?;
+        if cleaner.is_stopped() {
+            return Ok(());
+        }
+        let page = cleaner.contents.list(after.as_deref(), PAGE).await?;
+        for name in &page.strangers {
+            report.strangers.add(name, 0);
+        }
+        report.objects += page.blobs.len() as u64;
+        report.object_bytes += page.blobs.iter().map(|(_, size)| size).sum::<u64>();
+        for (key, size) in &page.blobs {
+            scan.match_object(key, *size, report).await?;
+        }
+        scan.orphans(&page.blobs, report).await?;
+        cleaner.progress.add_scanned((page.blobs.len() + page.strangers.len()) as u64);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    while let Some(content) = scan.contents.first().await? {
+        turn.keep().await?;
+        if cleaner.is_stopped() {
+            return Ok(());
+        }
+        scan.pass(content, report).await?;
+    }
+    scan.ask_for_unseen(report).await
+}
+
+impl Scan<'_> {
+    /// Moves on among the contents to that of an object.
+    async fn match_object(&mut self, key: &BlobKey, size: u64, report: &mut ScanReport) -> Result<()> {
+        while let Some(content) = self.contents.first().await? {
+            if content.key.digest < key.digest {
+                self.pass(content, report).await?;
+                continue;
+            }
+            if content.key == *key {
+                self.contents.page.pop_front();
+                report.contents += 1;
+                if content.stored_size != size {
+                    report.wrong_size.add(key, size);
+                }
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    /// Leaves a content behind whose object was not seen.
+    async fn pass(&mut self, content: StoredBlob, report: &mut ScanReport) -> Result<()> {
+        self.contents.page.pop_front();
+        report.contents += 1;
+        self.unseen.push(content);
+        if self.unseen.len() >= UNSEEN_MAX { self.ask_for_unseen(report).await } else { Ok(()) }
+    }
+
+    /// Asks for objects that were not seen: they may be elsewhere in the listing, or newer than the page of it.
+    async fn ask_for_unseen(&mut self, report: &mut ScanReport) -> Result<()> {
+        let unseen = std::mem::take(&mut self.unseen);
+        let asked: Vec<_> = unseen.iter().map(|content| size(Arc::clone(&self.cleaner.contents), *content)).collect();
+        let sizes: Vec<_> = stream::iter(asked).buffered(self.cleaner.limits.concurrency.max(1)).try_collect().await?;
+        let absent: Vec<_> =
+            unseen.iter().zip(&sizes).filter(|(_, size)| size.is_none()).map(|(blob, _)| blob).collect();
+        // It may have been cleaned away since the contents were listed.
+        let is_known = self.known(absent.iter().map(|blob| blob.key).collect()).await?;
+        for (blob, _) in absent.iter().zip(is_known).filter(|(_, is_known)| *is_known) {
+            report.missing.add(blob.key, blob.stored_size);
+        }
+        for (blob, size) in unseen.iter().zip(&sizes) {
+            if let Some(size) = size
+                && *size != blob.stored_size
+            {
+                report.wrong_size.add(blob.key, *size);
+            }
+        }
+        Ok(())
+    }
+
+    async fn known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _call = self.cleaner.call().await;
+        self.cleaner.metadata.are_known(keys).await
+    }
+
+    /// Those of a page that nothing is known of.
+    ///
+    /// An upload's intent is there before its object and until the commit puts the content in its place, so what is
+    /// stored and unknown afterwards belongs to nobody. Only the last step of cleaning makes a listed object unknown, and
+    /// nobody else cleans meanwhile.
+    async fn orphans(&mut self, objects: &[(BlobKey, u64)], report: &mut ScanReport) -> Result<()> {
+        failpoint::hit(Point::CleanInScan).await?;
+        let mut unknown: Vec<(BlobKey, u64)> = objects.to_vec();
+        // A second look costs little, and a mistake here would be told to people.
+        for _ in 0..2 {
+            let is_known = self.known(unknown.iter().map(|(key, _)| *key).collect()).await?;
+            let mut is_known = is_known.into_iter();
+            unknown.retain(|_| !is_known.next().unwrap_or(true));
+        }
+        for (key, size) in &unknown {
+            report.orphans.add(key, *size);
+        }
+        let may_go = usize::try_from(self.orphans_left).unwrap_or(usize::MAX).min(unknown.len());
+        let chosen = &unknown[..may_go];
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        self.orphans_left -= chosen.len() as u64;
+        report.orphans_deleted.plan(chosen.len() as u64, chosen.iter().map(|(_, size)| size).sum());
+        if self.dry_run {
+            return Ok(());
+        }
+        // Condemned, their names are not given to uploads any more: no new object can be hit.
+        let mut condemned = Vec::with_capacity(chosen.len());
+        for keys in chosen.chunks(super::run::PER_TRANSACTION) {
+            let keys = keys.iter().map(|(key, _)| *key).collect();
+            let _call = self.cleaner.call().await;
+            condemned.extend(self.cleaner.metadata.condemn_unknown(keys).await?);
+        }
+        self.cleaner.delete(&condemned).await?;
+        let gone = chosen.iter().filter(|(key, _)| condemned.contains(key));
+        let (count, bytes) = gone.fold((0, 0), |(count, bytes), (_, size)| (count + 1, bytes + size));
+        report.orphans_deleted.done(count, bytes);
+        Ok(())
+    }
+}
+
+/// The size of a content's object, as far as it is told; `None` when there is none.
+async fn size(store: Arc<dyn BlobStore>, content: StoredBlob) -> Result<Option<u64>> {
+    match store.stat(&content.key).await {
+        Ok(info) => Ok(info.map(|info| info.stored_size)),
+        // It is there, and does not describe itself: that is for others to judge.
+        Err(error) if error.kind() == Kind::Corrupt => Ok(Some(content.stored_size)),
+        Err(error) => Err(error),
+    }
+}

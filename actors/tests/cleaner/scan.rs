@@ -1,0 +1,115 @@
+//! The full scan.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use s3dedup_actors::cleaner::{CleanOptions, CleanerLimits, ScanReport};
+use s3dedup_actors::model::{BlobKey, KeyLayout, Kind, Recipe};
+use s3dedup_actors::store::blob::BlobStore;
+
+use crate::support::{Stores, at_once, key};
+
+const SCAN: CleanOptions = CleanOptions { dry_run: false, full_scan: true, delete_orphans: false };
+const DELETE: CleanOptions = CleanOptions { dry_run: false, full_scan: true, delete_orphans: true };
+const DRY_DELETE: CleanOptions = CleanOptions { dry_run: true, full_scan: true, delete_orphans: true };
+
+async fn blob_key(stores: &Stores, name: &str) -> BlobKey {
+    let Recipe::Whole(blob) = stores.metadata.lookup(key(name)).await.unwrap().unwrap().recipe else { panic!() };
+    blob.key
+}
+
+async fn scan(stores: &Stores) -> ScanReport {
+    stores.clean_with(CleanerLimits::default(), SCAN).await.scan.unwrap()
+}
+
+async fn what_differs_is_found(stores: Stores) {
+    stores.fill(20).await;
+    let upload = stores.upload("going on", 1, b"going on").await.unwrap();
+    let whole = scan(&stores).await;
+    assert!(whole.is_whole());
+    assert_eq!((whole.objects, whole.contents, whole.orphans.count), (41, 40, 0));
+    assert_eq!(stores.contents.stats.load(SeqCst), 0, "one layout is compared by the listings alone");
+
+    let (lost, cut) = (blob_key(&stores, "used3").await, blob_key(&stores, "used4").await);
+    stores.memory.delete(&[lost]).await.unwrap();
+    stores.memory.insert_raw(&cut.to_string(), b"x");
+    stores.memory.insert_raw("README.txt", b"somebody's");
+    let orphan = BlobKey { generation: 3, ..lost };
+    stores.memory.insert_raw(&orphan.to_string(), b"12345");
+    let flat = BlobKey { layout: KeyLayout::new(0), generation: 9, ..cut };
+    stores.memory.insert_raw(&flat.to_string(), b"1");
+    let found = scan(&stores).await;
+    assert_eq!(found.missing.first, [lost.to_string()]);
+    assert_eq!(found.wrong_size.first, [cut.to_string()]);
+    assert_eq!(found.strangers.first, ["README.txt"]);
+    assert_eq!((found.orphans.count, found.orphans.bytes, found.orphans_deleted.planned), (2, 6, 0));
+    assert!(!found.is_whole());
+
+    // They go only when asked for, and nothing else does.
+    let dry = stores.clean_with(CleanerLimits::default(), DRY_DELETE).await;
+    let run = stores.clean_with(CleanerLimits::default(), DELETE).await;
+    assert_eq!((dry.plan(), run.deleted()), (run.plan(), 2));
+    let after = scan(&stores).await;
+    assert_eq!((after.orphans.count, after.strangers.count, after.objects), (0, 1, 40));
+    assert!(matches!(stores.metadata.commit_put(upload).await, Ok(s3dedup_actors::store::meta::PutCommit::Committed)));
+    assert_eq!(stores.get("going on").await.unwrap(), b"going on");
+    // The names of orphans are spent.
+    stores.delete("used3", 1).await;
+    stores.clean(at_once()).await;
+    stores.put("used3", 1, b"used 3").await;
+    assert!(blob_key(&stores, "used3").await.generation > 9);
+}
+
+#[tokio::test]
+async fn what_differs_is_found_on_sqlite() {
+    what_differs_is_found(Stores::sqlite()).await;
+}
+
+#[tokio::test]
+async fn what_differs_is_found_on_postgres() {
+    what_differs_is_found(Stores::postgres().await).await;
+}
+
+#[tokio::test]
+async fn layouts_may_be_mixed() {
+    let mut stores = Stores::sqlite();
+    for (depth, from) in [(2, 0), (0, 100), (1, 200), (2, 300)] {
+        stores.layout = KeyLayout::new(depth);
+        for number in from..from + 60 {
+            stores.put(&format!("n{number}"), 1, format!("content {number}").as_bytes()).await;
+        }
+    }
+    let found = scan(&stores).await;
+    assert!(found.is_whole(), "{found:?}");
+    assert_eq!((found.objects, found.contents, found.orphans.count), (240, 240, 0));
+    let lost = blob_key(&stores, "n110").await;
+    stores.memory.delete(&[lost]).await.unwrap();
+    assert_eq!(scan(&stores).await.missing.first, [lost.to_string()]);
+}
+
+#[tokio::test]
+async fn pages_of_a_large_store_fit_together() {
+    let stores = Stores::sqlite();
+    stores.fill(600).await;
+    let found = scan(&stores).await;
+    assert_eq!((found.objects, found.contents, found.missing.count, found.orphans.count), (1200, 1200, 0, 0));
+    assert_eq!(stores.contents.stats.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn orphans_stay_when_the_database_knows_nothing_and_within_the_limit() {
+    let stores = Stores::sqlite();
+    for number in 0..5_u8 {
+        stores.memory.insert_raw(&hex(number), b"x");
+    }
+    let report = stores.cleaner(at_once()).run(DELETE).await.unwrap();
+    assert_eq!(report.first_error.unwrap().kind(), Kind::Invalid);
+    assert_eq!(stores.memory.names().len(), 5);
+    stores.put("used", 1, b"used").await;
+    let report = stores.clean_with(CleanerLimits { deletes_max: 2, ..at_once() }, DELETE).await;
+    assert_eq!((report.deleted(), report.is_partial), (2, true));
+    assert_eq!(stores.memory.names().len(), 4);
+}
+
+fn hex(number: u8) -> String {
+    format!("{number:02x}").repeat(32)
+}
