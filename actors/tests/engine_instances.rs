@@ -48,6 +48,7 @@ impl Instances {
                 upload_backlog_max: 64,
                 compute_threads: 1,
                 stuck_after: Duration::from_secs(30),
+                cleaner: None,
                 distributed_locks: Some(DistributedLockSettings::new(server.access(), "bucket")),
             };
             let on_fatal = Box::new(|why| panic!("{why}"));
