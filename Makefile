@@ -24,7 +24,8 @@ test: ## everything, on the real client, S3 server and PostgreSQL (the first run
 	postgres=$$(tests/tools/postgres.sh) && pgbouncer=$$(tests/tools/pgbouncer.sh) && \
 	export S3DEDUP_TEST_VENV=$$venv S3DEDUP_TEST_GARAGE=$$garage && \
 	export S3DEDUP_TEST_POSTGRES=$$postgres S3DEDUP_TEST_PGBOUNCER=$$pgbouncer && \
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked && \
+	$(CARGO) test --locked --features failpoints --test crash -- --nocapture
 
 bench: ## our server beside the raw S3 server and the old server; ARGS="--quick" for three minutes, "--help" for more
 	$(CARGO) build --release --locked

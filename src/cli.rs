@@ -180,7 +180,14 @@ fn clean_once(config: &Config, flags: &CleanFlags) -> u8 {
     } else {
         say(&clean::table(&report, dry_run));
     }
-    exit::OK
+    // What was done is told all the same; the next run does the rest.
+    match &report.first_error {
+        Some(error) => {
+            complain(&format!("s3dedup: not everything was cleaned: {}", config::one_line(&error.to_string())));
+            exit::CANNOT_START
+        }
+        None => exit::OK,
+    }
 }
 
 fn list_instances(config: &Config, json: bool) -> u8 {

@@ -7,6 +7,7 @@ pub mod cleaner;
 mod cluster;
 mod download;
 mod engine;
+pub mod failpoint;
 mod lock;
 mod metadata;
 pub mod model;
@@ -20,9 +21,12 @@ mod upload;
 pub use cleaner::{CleanerLimits, CleanerSettings};
 pub use cluster::Membership;
 pub use download::Download;
-pub use engine::{Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome, Readiness};
+pub use engine::{
+    ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome, Readiness,
+};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
+pub use runtime::guard::ActorState;
 pub use runtime::guardian::OnFatal;
 pub use spool::{BodyEncoding, SpoolLimits, Spooler};
 pub use store::blob::Spooled;

@@ -13,7 +13,7 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, MailboxError, Message, Response, ResponseFuture, Supervised};
 
 use crate::model::{Entry, EntryKey, Error, Kind, Result, Stamp};
-use crate::runtime::guard::Vital;
+use crate::runtime::guard::{Vital, can_be_struck};
 use crate::store::meta::{
     CommitPut, DeleteOutcome, ListPage, LocalReader, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
 };
@@ -66,6 +66,11 @@ impl MetadataRouter {
         Self { actors: actors.into_iter().map(|actor| (actor, AtomicUsize::new(0))).collect() }
     }
 
+    /// Requests inside each actor, waiting ones included.
+    pub fn in_flight(&self) -> impl Iterator<Item = usize> {
+        self.actors.iter().map(|(_, count)| count.load(Ordering::Relaxed))
+    }
+
     /// Asks the first actor that is not busy, or the least busy one; nothing is begun after `deadline`.
     pub async fn ask<M>(&self, request: M, deadline: Instant) -> Result<M::Result, MailboxError>
     where
@@ -94,6 +99,8 @@ impl Supervised for MetadataActor {
         self.vital.clone().restarted(context);
     }
 }
+
+can_be_struck!(MetadataActor, |actor| &actor.vital);
 
 /// A request that its sender waits for until the deadline. What is looked at later, because the process was
 /// stopped for a while or the actor was, must not be begun: its sender may have done something else since.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
+use s3dedup_actors::failpoint::Point;
 use s3dedup_actors::model::KeyLayout;
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
@@ -12,7 +13,7 @@ use s3dedup_actors::{CleanerLimits, CleanerSettings, DistributedLockSettings, En
 use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
-use super::{StartError, matching, membership};
+use super::{StartError, matching, membership, reached};
 use crate::config::{Config, KeySharding, LocksType, Storage};
 
 /// Pieces of files that are read at the same time.
@@ -44,6 +45,7 @@ pub struct EngineControl {
 pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
     let instance = config.instance_id(port);
     let Metadata { store: metadata, registry } = metadata::open(config, &instance).await?;
+    reached(Point::StartAfterOpenMetadata).await?;
     let contents = open_contents(config).await?;
     matching::check(metadata.as_ref(), contents.as_ref()).await?;
     let membership = match registry {
@@ -140,6 +142,7 @@ fn engine_settings(config: &Config, instance: String) -> EngineSettings {
         uploaders: config.actors.uploader_pool_size,
         upload_backlog_max: config.actors.upload_backlog_max,
         compute_threads: config.actors.cpu_threads(),
+        stuck_after: Duration::from_secs(config.actors.stuck_seconds),
         distributed_locks,
         cleaner: config.cleaner.enabled.then(|| CleanerSettings {
             interval: Duration::from_secs(config.cleaner.interval_seconds),

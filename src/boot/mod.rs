@@ -26,6 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use s3dedup_actors::failpoint::{self, Point};
+
 use crate::config::{Config, one_line};
 use crate::{exit, logging};
 
@@ -60,6 +62,11 @@ pub fn run(config: &Config) -> u8 {
     })
 }
 
+/// A crash point of the start.
+async fn reached(point: Point) -> Result<(), StartError> {
+    failpoint::hit(point).await.map_err(|error| StartError::new(error.to_string()))
+}
+
 async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> {
     let open_files = open_files::raise();
     folders::create(config)?;
@@ -78,6 +85,7 @@ async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> 
         }
     };
 
+    reached(Point::StartBeforeServe).await?;
     let draining = Arc::new(AtomicBool::new(false));
     let listener = listen::start(socket)?;
     let address = listener.local_addr().map_err(|error| StartError::new(format!("no local address: {error}")))?;

@@ -180,6 +180,8 @@ pub struct Actors {
     pub http_workers: usize,
     /// Threads that hash and compress; 0 for one a core.
     pub cpu_threads: usize,
+    /// How long an actor's thread may be kept.
+    pub stuck_seconds: u64,
 }
 
 /// Section `cleaner`.

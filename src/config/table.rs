@@ -155,6 +155,8 @@ pub static SETTINGS: &[Setting] = &[
         "metadata operations waiting; more get 503"),
     number("actors.http_workers", "HTTP_WORKERS", "0", (0, 512), "0 = one a core", "threads that speak HTTP"),
     number("actors.cpu_threads", "CPU_THREADS", "0", (0, 512), "0 = one a core", "threads that hash and compress"),
+    number("actors.stuck_seconds", "STUCK_SECONDS", "30", (1, 3600), "seconds",
+        "how long an actor's thread may be kept before the actor counts as stuck; after twice that time the process ends"),
 
     row("cleaner.enabled", "CLEANER_ENABLED", "true", Kind::Bool,
         "whether the server removes contents that no file uses any more"),

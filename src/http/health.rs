@@ -22,17 +22,18 @@ pub async fn serve(front: &Front, request: &HttpRequest) -> Option<Result<HttpRe
     Some(Ok(if path == "/health" { answer(true, &json!({ "alive": true })) } else { ready(front).await }))
 }
 
-/// Ready means that requests should be sent here: the metadata store answers and the server is not stopping. A content
+/// Ready means that requests should be sent here: the metadata store answers, no actor is stuck, and the server is not stopping. A content
 /// store that does not answer is told but does not count: it is the same for every instance, and much goes on without it.
 async fn ready(front: &Front) -> HttpResponse {
     let readiness = front.engine.readiness().await;
     let is_draining = front.draining.load(Ordering::Relaxed);
-    let is_ready = readiness.metadata.is_none() && !is_draining;
+    let is_ready = readiness.metadata.is_none() && readiness.actors.is_none() && !is_draining;
     let state = |trouble: &Option<String>| trouble.as_deref().unwrap_or("ok").to_owned();
     let body = json!({
         "ready": is_ready,
         "metadata": state(&readiness.metadata),
         "contents": state(&readiness.contents),
+        "actors": state(&readiness.actors),
         "draining": is_draining,
     });
     answer(is_ready, &body)

@@ -4,6 +4,7 @@
 //! in ways of its own. Every failure is answered by [`error`].
 
 pub mod accept;
+pub mod api;
 pub mod body;
 pub mod calendar;
 pub mod connection;
@@ -25,6 +26,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use s3dedup_actors::Engine;
 
 use body::{DrainLimits, Incoming, Pace};
+use error::Failure;
 use path::Prefix;
 use reply::TextWhileDraining;
 
@@ -83,7 +85,7 @@ pub fn configure(
 
 async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
     let mut body = Incoming::new(payload, front.pace);
-    let answer = match health::serve(&front, &request).await {
+    let answer = match own(&front, &request).await {
         Some(answer) => answer,
         None => filetracker::serve(&front, &request, &mut body).await,
     };
@@ -107,6 +109,14 @@ async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Fro
         head.set_connection_type(ConnectionType::Close);
     }
     response
+}
+
+/// Answers what is asked of the server itself; `None` when that is not what is asked.
+async fn own(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse, Failure>> {
+    match api::serve(front, request) {
+        None => health::serve(front, request).await,
+        answer => answer,
+    }
 }
 
 /// Names a request in the log.

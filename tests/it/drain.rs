@@ -1,10 +1,14 @@
 //! Ending: requests in flight are finished, a second signal ends at once.
 
 use std::os::unix::process::ExitStatusExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{SlowUploads, TestServer, eventually, gunzip};
+use crate::support::s3::S3InProcess;
+use crate::support::{Noise, SlowUploads, TestServer, eventually, gunzip, upload};
 
 /// A server with an upload half-way in.
 fn with_upload_in_flight() -> (TestServer, SlowUploads) {
@@ -64,4 +68,68 @@ fn idle_connections_do_not_hold_up_the_end() {
     server.stop();
     assert!(idle.is_closed());
     server.start_again();
+}
+
+const SLOW: usize = 50;
+const BUSY: usize = 150;
+
+/// Two hundred uploads at once, some of which take their time: those that were begun are finished, and what was
+/// acknowledged is there afterwards.
+fn a_busy_server_is_drained(mut server: TestServer) {
+    let content = |client: usize, round: usize| Noise::bytes((client * 1000 + round) as u64, 2000 + client);
+    let mut slow = SlowUploads::begin(&server, SLOW);
+    let (acknowledged, answers) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for client in 0..BUSY {
+            let (server, acknowledged, answers) = (&server, &acknowledged, &answers);
+            scope.spawn(move || {
+                for round in 0.. {
+                    let path = format!("busy{client}/{round}");
+                    match upload(server, &path, 0, &content(client, round)).try_send() {
+                        Ok(answer) if answer.status == 200 => acknowledged.lock().unwrap().push((client, round)),
+                        // There may be more of them than uploaders can do in time.
+                        Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
+                        // The door is closed. A connection that was still at it is closed without an answer.
+                        Err(_) => return,
+                    }
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        eventually("all are at it", || (answers.load(Ordering::Relaxed) > 2 * BUSY).then_some(()));
+        server.signal(Signal::TERM);
+        eventually("no new connections are served", || server.request("GET", "/version").try_send().err());
+    });
+    assert!(!server.has_ended(), "slow uploads are still on their way");
+    std::thread::sleep(Duration::from_millis(300));
+    for answer in slow.finish() {
+        answer.assert_status(200);
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+    let status = server.wait();
+    assert!(status.success(), "{status}: {}", server.log());
+    assert!(!server.log().contains("cut"), "{}", server.log());
+
+    server.start_again();
+    for number in 0..SLOW {
+        let stored = server.request("GET", &format!("/files/slow{number}")).send();
+        assert_eq!(gunzip(&stored.assert_status(200).body), slow.content());
+    }
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert!(acknowledged.len() > BUSY, "{}", acknowledged.len());
+    for (client, round) in acknowledged {
+        let stored = server.request("GET", &format!("/files/busy{client}/{round}")).send();
+        assert!(gunzip(&stored.assert_status(200).body) == content(client, round), "busy{client}/{round}");
+    }
+}
+
+#[test]
+fn a_busy_server_with_a_folder_is_drained() {
+    a_busy_server_is_drained(TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).start());
+}
+
+#[test]
+fn a_busy_server_with_s3_is_drained() {
+    let s3 = S3InProcess::start();
+    a_busy_server_is_drained(TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).s3(&s3.access).start());
 }

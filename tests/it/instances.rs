@@ -56,6 +56,6 @@ fn an_instance_with_another_bucket_is_refused() {
     let mut elsewhere = s3.access.clone();
     elsewhere.bucket = "elsewhere".into();
     s3.make_bucket("elsewhere");
-    let refusal = on(&postgres, "two").s3(&elsewhere).prepared().fails_to_start();
+    let refusal = on(&postgres, "two").s3(&elsewhere).prepare().fails_to_start();
     assert!(refusal.contains("contents") && refusal.contains("elsewhere"), "{refusal}");
 }

@@ -8,7 +8,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 
 use super::{CleanOptions, CleanReport, Cleaner, CleanerLimits, CleanerStats, Schedule};
 use crate::model::{Result, Stamp};
-use crate::runtime::guard::Vital;
+use crate::runtime::guard::{Vital, can_be_struck};
 use crate::store::blob::BlobStore;
 use crate::store::meta::MetaStore;
 
@@ -198,3 +198,5 @@ impl Supervised for CleanerActor {
         self.vital.clone().restarted(context);
     }
 }
+
+can_be_struck!(CleanerActor, |actor| &actor.vital);

@@ -12,6 +12,7 @@ use super::plan::{Batch, Planner};
 use super::report::CleanReport;
 use super::stats::Progress;
 use super::{CleanerLimits, scan};
+use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Error, Kind, Result, Stamp};
 use crate::store::blob::BlobStore;
 use crate::store::meta::MetaStore;
@@ -236,6 +237,7 @@ impl Cleaner {
                 (What::Unused, contents.len(), blobs.into_iter().map(|blob| blob.key).collect(), bytes)
             }
         };
+        failpoint::hit(Point::CleanAfterCondemn).await?;
         self.delete(&keys).await?;
         Ok(Deleted { batch: what, planned: planned as u64, count: keys.len() as u64, bytes })
     }
@@ -246,11 +248,12 @@ impl Cleaner {
             return Ok(());
         }
         self.contents.delete(keys).await?;
+        failpoint::hit(Point::CleanAfterDelete).await?;
         for keys in keys.chunks(PER_TRANSACTION) {
             let _call = self.call().await;
             self.metadata.forget(keys.to_vec()).await?;
         }
-        Ok(())
+        failpoint::hit(Point::CleanAfterForget).await
     }
 
     /// A place among the calls of the metadata store.

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::report::ScanReport;
 use super::run::{Cleaner, Turn};
+use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Kind, Recipe, Result, StoredBlob};
 use crate::store::blob::BlobStore;
 use crate::store::meta::MetaStore;
@@ -159,6 +160,7 @@ impl Scan<'_> {
     /// stored and unknown afterwards belongs to nobody. Only the last step of cleaning makes a listed object unknown, and
     /// nobody else cleans meanwhile.
     async fn orphans(&mut self, objects: &[(BlobKey, u64)], report: &mut ScanReport) -> Result<()> {
+        failpoint::hit(Point::CleanInScan).await?;
         let mut unknown: Vec<(BlobKey, u64)> = objects.to_vec();
         // A second look costs little, and a mistake here would be told to people.
         for _ in 0..2 {

@@ -7,7 +7,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 
 use super::{Membership, trouble};
 use crate::model::Result;
-use crate::runtime::guard::Vital;
+use crate::runtime::guard::{Vital, can_be_struck};
 use crate::store::instances::Peers;
 
 /// The pause between heartbeats: three may get lost before others take this instance for gone.
@@ -99,6 +99,8 @@ impl Supervised for ClusterActor {
         self.vital.clone().restarted(context);
     }
 }
+
+can_be_struck!(ClusterActor, |actor| &actor.vital);
 
 #[cfg(test)]
 mod tests {

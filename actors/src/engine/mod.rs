@@ -3,6 +3,7 @@
 //! The flow of every request is here; what each step does is behind the actors. Asks go down
 //! (engine, locks, metadata and uploads, stores), never up.
 
+mod actors;
 mod delete;
 mod get;
 mod list;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message};
 
+use self::actors::Roster;
+pub use self::actors::{ActorReport, ActorTree};
 pub use self::list::NameStream;
 pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
@@ -25,6 +28,7 @@ use crate::lock::{LockStats, Locks};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Probe, Timely};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
 use crate::runtime::admission::{Admission, Permit};
+use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
 use crate::runtime::pulse::Pulse;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
@@ -61,6 +65,9 @@ struct Inner {
     upload_stats: UploadStats,
     cleaner_stats: CleanerStats,
     damage: Damage,
+    roster: Roster,
+    content_breaker: Arc<Breaker>,
+    uploaders: usize,
     pulse: Pulse,
     is_metadata_near: bool,
 }
@@ -72,6 +79,8 @@ pub struct Readiness {
     pub metadata: Option<String>,
     /// Why contents cannot be read and stored; `None` as far as is known. What is cached or known goes on.
     pub contents: Option<String>,
+    /// Which actor is stuck or gone; `None` when none is. One that is being rebuilt is back in a moment.
+    pub actors: Option<String>,
 }
 
 /// What is inside right now.
@@ -120,7 +129,8 @@ impl Engine {
         let metadata = tokio::time::timeout(READINESS_WAIT_MAX, self.metadata(Probe)).await;
         let metadata = metadata.unwrap_or_else(|_| Err(late()));
         let told = |outcome: Result<()>| outcome.err().map(|error| error.context().to_owned());
-        Readiness { metadata: told(metadata), contents: told(self.inner.source.expect_up()) }
+        let (metadata, contents) = (told(metadata), told(self.inner.source.expect_up()));
+        Readiness { metadata, contents, actors: self.actors().trouble() }
     }
 
     /// Totals over everything.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Engine, gone};
+use crate::failpoint::{self, Point};
 use crate::lock::{Lease, Turn};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::runtime::pulse::Mark;
@@ -37,7 +38,9 @@ impl Engine {
         let put = Put { key, stamp, body, begun: self.inner.pulse.mark() };
         for _ in 0..ROUNDS_MAX {
             self.inner.pulse.expect_steady_since(put.begun)?;
-            let outcome = match self.metadata(put.plan(None)).await? {
+            let plan = self.metadata(put.plan(None)).await?;
+            failpoint::hit(Point::PutAfterPlan).await?;
+            let outcome = match plan {
                 PutPlan::Missing => self.put_unknown(&put).await?,
                 plan => Some(settled(plan)?),
             };
@@ -50,6 +53,7 @@ impl Engine {
 
     /// Uploads an unknown content under its lock; `None` when the caller is to plan anew.
     async fn put_unknown(&self, put: &Put) -> Result<Option<PutOutcome>> {
+        failpoint::hit(Point::PutBeforeLock).await?;
         let lease = match self.inner.locks.acquire(put.body.digest, Instant::now() + LOCK_WAIT_MAX).await? {
             Turn::Granted(lease) => lease,
             Turn::Stored => return Ok(None),
@@ -72,6 +76,7 @@ impl Engine {
     /// A lock that got lost is another instance's by now: it saves an upload to look again. That is no
     /// question of safety, and an upload that has begun goes on.
     async fn put_under_lock(&self, put: &Put, lease: &Lease) -> Result<Done> {
+        failpoint::hit(Point::PutAfterLock).await?;
         if lease.is_lost() {
             return Ok(Done::PLAN_ANEW);
         }
@@ -85,15 +90,19 @@ impl Engine {
                 return Ok(Done { is_stored, outcome: Some(settled(plan)?) });
             }
         };
+        failpoint::hit(Point::PutAfterIntent).await?;
         if lease.is_lost() {
             return Ok(Done::PLAN_ANEW);
         }
         // When this fails the intent stays: the object may exist, and the cleaner finds it by that.
         let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
         self.inner.uploads.send(upload).await.map_err(gone)??;
+        failpoint::hit(Point::PutBeforeCommit).await?;
         // Whoever waited for this may have stored and deleted the name since: it must not come back.
         self.inner.pulse.expect_steady_since(put.begun)?;
-        Ok(match self.metadata(put.commit(intent, key)).await? {
+        let commit = self.metadata(put.commit(intent, key)).await?;
+        failpoint::hit(Point::PutAfterCommit).await?;
+        Ok(match commit {
             PutCommit::IntentLost => Done::PLAN_ANEW,
             PutCommit::Committed => {
                 self.remember(put, key);

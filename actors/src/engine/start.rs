@@ -7,6 +7,7 @@ use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::actors::Roster;
 use super::{Engine, Inner};
 use crate::cleaner::{CleanerActor, CleanerPlan, CleanerSettings, CleanerStats};
 use crate::cluster::{ClusterActor, Membership};
@@ -20,6 +21,8 @@ use crate::model::{Error, KeyLayout, Kind, Result};
 use crate::runtime::admission::Admission;
 use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
+#[cfg(feature = "testkit")]
+use crate::runtime::guard::Strike;
 use crate::runtime::guard::Vital;
 use crate::runtime::guardian::{Guardian, OnFatal, WatchChild};
 use crate::runtime::pulse::Pulse;
@@ -60,6 +63,9 @@ pub struct EngineSettings {
     pub upload_backlog_max: usize,
     /// Threads that hash and compress.
     pub compute_threads: usize,
+    /// How long an actor's thread may be kept before the actor counts as stuck; after twice that time the engine
+    /// cannot go on.
+    pub stuck_after: Duration,
     /// Locks among instances that share the database; none for a single instance.
     pub distributed_locks: Option<DistributedLockSettings>,
     /// Periodic cleaning, if any.
@@ -73,6 +79,9 @@ pub struct EngineTree {
     admission: Admission,
     membership: Option<Membership>,
     cleaner: Option<CleanerPlan>,
+    roster: Roster,
+    #[cfg(feature = "testkit")]
+    strikes: Vec<(&'static str, actix::Recipient<Strike>)>,
 }
 
 impl Engine {
@@ -95,18 +104,33 @@ impl Engine {
             None => None,
         };
         let root = Arbiter::new();
-        let guardian = Guardian::start_in_arbiter(&root.handle(), |_| Guardian::new(on_fatal));
+        let stuck_after = settings.stuck_after;
+        let guardian = Guardian::new(on_fatal).with_stuck_after(stuck_after);
+        let guardian = Guardian::start_in_arbiter(&root.handle(), |_| guardian);
         let pulse =
             Pulse::start().map_err(|error| Error::new(Kind::Internal, "can't start threads").with_source(error))?;
         let admission = Admission::new(settings.request_slots_max, pulse.clone());
-        let mut tree = EngineTree { guardian, arbiters: Vec::new(), admission, membership: None, cleaner: None };
+        let mut tree = EngineTree {
+            roster: Roster::new(guardian.clone()),
+            guardian,
+            arbiters: Vec::new(),
+            admission,
+            membership: None,
+            cleaner: None,
+            #[cfg(feature = "testkit")]
+            strikes: Vec::new(),
+        };
 
         let lock_stats = LockStats::default();
         let stats = lock_stats.clone();
         let locks = tree.child("locks", move |vital| LockDirectory::new(vital, stats));
+        #[cfg(feature = "testkit")]
+        tree.may_be_struck("locks", &locks);
         let distributed = match distributed {
             Some((bucket, plan)) => {
                 let actor = tree.child("locks-db", move |vital| DistributedLockActor::new(vital, plan));
+                #[cfg(feature = "testkit")]
+                tree.may_be_struck("locks-db", &actor);
                 Some(DistributedLocks::new(actor, &bucket))
             }
             None => None,
@@ -118,11 +142,16 @@ impl Engine {
             let (metadata, contents, stats) = (Arc::clone(&metadata), Arc::clone(&contents), cleaner_stats.clone());
             let plan = CleanerPlan::new(cleaner, &settings.instance, metadata, contents, stats);
             tree.cleaner = Some(plan.clone());
-            tree.child("cleaner", move |vital| CleanerActor::new(vital, plan));
+            let _actor = tree.child("cleaner", move |vital| CleanerActor::new(vital, plan));
+            #[cfg(feature = "testkit")]
+            tree.may_be_struck("cleaner", &_actor);
         }
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
-            tree.child("metadata", move |vital| MetadataActor::new(vital, store))
+            let actor = tree.child("metadata", move |vital| MetadataActor::new(vital, store));
+            #[cfg(feature = "testkit")]
+            tree.may_be_struck("metadata", &actor);
+            actor
         });
         let metadata = MetadataRouter::new(metadata.collect());
         let upload_stats = UploadStats::default();
@@ -130,9 +159,12 @@ impl Engine {
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);
         let breaker = Arc::new(Breaker::new("the content store"));
         let source = ContentSource::new(Arc::clone(&contents), Arc::clone(&breaker));
+        let content_breaker = Arc::clone(&breaker);
         let uploads = tree.child("uploads", move |vital| {
             UploaderPool::new(UploaderPoolSpec { vital, store: contents, breaker, uploaders, backlog_max, stats })
         });
+        #[cfg(feature = "testkit")]
+        tree.may_be_struck("uploads", &uploads);
         tree.arbiters.push(("guardian", root));
 
         let inner = Inner {
@@ -151,6 +183,9 @@ impl Engine {
             upload_stats,
             cleaner_stats,
             damage: Damage::default(),
+            roster: tree.roster.clone(),
+            content_breaker,
+            uploaders,
             pulse,
             is_metadata_near,
         };
@@ -162,7 +197,9 @@ impl EngineTree {
     /// Keeps telling the other instances that this one is there, until it stops.
     pub fn keep_up(&mut self, membership: Membership) {
         self.membership = Some(membership.clone());
-        self.child("cluster", move |vital| ClusterActor::new(vital, membership));
+        let _actor = self.child("cluster", move |vital| ClusterActor::new(vital, membership));
+        #[cfg(feature = "testkit")]
+        self.may_be_struck("cluster", &_actor);
     }
 
     /// Starts a supervised child on an arbiter of its own and has it watched.
@@ -172,11 +209,39 @@ impl EngineTree {
     {
         let arbiter = Arbiter::new();
         let vital = Vital::new(name, self.guardian.clone().recipient());
+        let health = vital.clone();
         let child = Supervisor::start_in_arbiter(&arbiter.handle(), move |_| make(vital));
-        let watched = child.clone();
-        self.guardian.do_send(WatchChild { name, is_alive: Box::new(move || watched.connected()) });
+        let (watched, listed) = (child.clone(), child.clone());
+        self.roster.add(health.clone(), move || listed.connected());
+        let is_alive = Box::new(move || watched.connected());
+        self.guardian.do_send(WatchChild { vital: health, is_alive, arbiter: arbiter.handle() });
         self.arbiters.push((name, arbiter));
         child
+    }
+
+    /// Makes actors panic, for tests: all of that name.
+    #[cfg(feature = "testkit")]
+    pub fn strike(&self, name: &str) {
+        for (_, actor) in self.strikes.iter().filter(|(known, _)| *known == name) {
+            actor.do_send(Strike);
+        }
+    }
+
+    /// Keeps the threads of actors of that name, for tests.
+    #[cfg(feature = "testkit")]
+    pub fn block(&self, name: &str, time: Duration) {
+        for (_, arbiter) in self.arbiters.iter().filter(|(known, _)| *known == name) {
+            arbiter.spawn_fn(move || std::thread::sleep(time));
+        }
+    }
+
+    /// Lets [`EngineTree::strike`] reach an actor.
+    #[cfg(feature = "testkit")]
+    fn may_be_struck<A>(&mut self, name: &'static str, actor: &Addr<A>)
+    where
+        A: Actor<Context = actix::Context<A>> + actix::Handler<Strike>,
+    {
+        self.strikes.push((name, actor.clone().recipient()));
     }
 
     /// Waits until no request is inside, at most `requests_wait_max`, then ends the actors and their

@@ -12,7 +12,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supe
 
 use super::actor::{Acquire, LockActor, Turn};
 use crate::model::{Digest, Error, Kind, Result};
-use crate::runtime::guard::Vital;
+use crate::runtime::guard::{Vital, can_be_struck};
 
 /// Request: the lock of a content. Reply: [`Turn`], when it is the caller's turn.
 /// Idempotent: a lease that nobody takes is given back. Permit: the caller's.
@@ -73,6 +73,8 @@ impl Supervised for LockDirectory {
         self.vital.clone().restarted(context);
     }
 }
+
+can_be_struck!(LockDirectory, |actor| &actor.vital);
 
 impl Handler<AcquireLock> for LockDirectory {
     type Result = ResponseFuture<Result<Turn>>;

@@ -51,6 +51,11 @@ impl Admission {
         }
     }
 
+    /// The most requests inside.
+    pub fn slots_max(&self) -> usize {
+        self.slots_max
+    }
+
     /// Requests inside now.
     pub fn in_use(&self) -> usize {
         self.slots_max - self.slots.available_permits()

@@ -45,6 +45,20 @@ impl Breaker {
         Self { backend, state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
+    /// What it guards.
+    pub fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    /// `closed`, `open`, or `probing` while one call finds out.
+    pub fn state(&self) -> &'static str {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Closed { .. } => "closed",
+            State::Open { .. } => "open",
+            State::Probing { .. } => "probing",
+        }
+    }
+
     /// Makes a call unless the circuit is open. Only [`Kind::Unavailable`] counts as a failure of
     /// the backend.
     pub async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {

@@ -6,11 +6,11 @@
 //! state (the actor stops and its supervisor rebuilds it).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Recipient};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Recipient};
 use futures_util::FutureExt;
 use rand::Rng;
 
@@ -32,13 +32,29 @@ struct Shared {
     restarts: AtomicU32,
     panics: AtomicU64,
     last_fault: Mutex<Option<String>>,
+    /// From the fault to the end of the pause.
+    is_restarting: AtomicBool,
+    is_stuck: AtomicBool,
+}
+
+/// How an actor does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ActorState {
+    /// It takes messages.
+    Up,
+    /// It is being rebuilt after a panic; its mail waits.
+    Restarting,
+    /// Something has kept its thread for longer than is allowed.
+    Stuck,
+    /// It is gone and nothing brings it back: the process is about to end.
+    Dead,
 }
 
 impl Vital {
     /// For a new actor called `name`.
     pub fn new(name: &'static str, guardian: Recipient<ChildRestarted>) -> Self {
-        let (restarts, panics, last_fault) = Default::default();
-        Self(Arc::new(Shared { name, guardian, restarts, panics, last_fault }))
+        let (restarts, panics, last_fault, is_restarting, is_stuck) = Default::default();
+        Self(Arc::new(Shared { name, guardian, restarts, panics, last_fault, is_restarting, is_stuck }))
     }
 
     /// The actor's name.
@@ -61,6 +77,27 @@ impl Vital {
         self.0.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How it does, as long as it lives.
+    pub fn state(&self) -> ActorState {
+        match (self.0.is_stuck.load(Ordering::Relaxed), self.0.is_restarting.load(Ordering::Relaxed)) {
+            (true, _) => ActorState::Stuck,
+            (false, true) => ActorState::Restarting,
+            (false, false) => ActorState::Up,
+        }
+    }
+
+    /// Notes that its thread does not answer, or does again.
+    pub(super) fn stuck(&self, is_stuck: bool) {
+        self.0.is_stuck.store(is_stuck, Ordering::Relaxed);
+        if is_stuck {
+            self.fault("its thread does not answer".to_owned());
+        }
+    }
+
+    fn fault(&self, text: String) {
+        *self.0.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
     /// Runs work that does not touch the actor: a panic becomes an error for this caller alone.
     pub async fn guard_work<T>(self, work: impl Future<Output = Result<T>>) -> Result<T> {
         AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(self.caught(panic.as_ref())))
@@ -78,6 +115,7 @@ impl Vital {
         A: Actor<Context = Context<A>>,
     {
         catch_unwind(AssertUnwindSafe(|| change(actor, context))).map_err(|panic| {
+            self.0.is_restarting.store(true, Ordering::Relaxed);
             context.stop();
             self.caught(panic.as_ref())
         })
@@ -93,7 +131,11 @@ impl Vital {
         let longest = PAUSE_MIN.saturating_mul(1 << restarts.min(10)).min(PAUSE_MAX);
         let pause = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
         log::warn!("an actor was restarted actor={} pause_ms={}", self.0.name, pause.as_millis());
-        context.wait(actix::fut::wrap_future(tokio::time::sleep(pause)));
+        self.0.is_restarting.store(true, Ordering::Relaxed);
+        let vital = self.clone();
+        context.wait(actix::fut::wrap_future(tokio::time::sleep(pause)).map(move |(), _: &mut A, _| {
+            vital.0.is_restarting.store(false, Ordering::Relaxed);
+        }));
         self.0.guardian.do_send(ChildRestarted { name: self.0.name });
     }
 
@@ -102,7 +144,32 @@ impl Vital {
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned());
         self.0.panics.fetch_add(1, Ordering::Relaxed);
         log::error!("a panic was caught actor={} panic=\"{text}\"", self.0.name);
-        *self.0.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        self.fault(text);
         Error::new(Kind::Internal, "internal error")
     }
 }
+
+/// Request of tests: panic inside the actor's state.
+#[cfg(feature = "testkit")]
+#[derive(actix::Message, Debug)]
+#[rtype(result = "()")]
+pub struct Strike;
+
+/// Lets tests make an actor panic.
+macro_rules! can_be_struck {
+    ($actor:ty, $vital:expr) => {
+        #[cfg(feature = "testkit")]
+        impl actix::Handler<crate::runtime::guard::Strike> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, _: crate::runtime::guard::Strike, context: &mut Self::Context) {
+                let vital: fn(&Self) -> &crate::runtime::guard::Vital = $vital;
+                let vital = vital(self).clone();
+                // Nobody waits for an answer.
+                let _ = vital.guard_state(self, context, |_, _| panic!("struck by a test"));
+            }
+        }
+    };
+}
+
+pub(crate) use can_be_struck;

@@ -13,10 +13,11 @@ use crate::model::{BlobHash, Digest, Encoding, Error, Kind, Result};
 use crate::runtime::budget::MemoryBudget;
 use crate::store::blob::Spooled;
 
-/// How much larger than its content a gzip body may be: a tight encoder needs far less, and members
-/// without content could otherwise make any content cost any amount of storage and traffic.
+/// How much larger than its content a gzip body may be. Quick encoders write bytes that do not compress in the fixed
+/// code, which takes nine bits for some of them; members without content could otherwise make any content cost any
+/// amount of storage and traffic.
 const fn stored_bytes_max(logical_bytes: u64) -> u64 {
-    logical_bytes.saturating_add(logical_bytes / 100).saturating_add(128 * 1024)
+    logical_bytes.saturating_add(logical_bytes / 8).saturating_add(128 * 1024)
 }
 
 /// A body in the middle of being received, without the waiting. Blocks and computes.

@@ -76,6 +76,15 @@ async fn plain_bodies_are_compressed() {
 }
 
 #[actix_rt::test]
+async fn a_quick_encoder_may_make_the_content_larger() {
+    let plain = noise(6_000_000);
+    let body = gzip(&plain, 1);
+    assert!(body.len() > plain.len() + plain.len() / 50, "level 1 takes {} bytes", body.len());
+    let spooled = spool(BodyEncoding::Gzip, &body, 100_000, 16 << 20).await.unwrap();
+    assert_eq!(spooled.digest, sha256(&plain));
+}
+
+#[actix_rt::test]
 async fn several_members_are_one_content() {
     let body = [gzip(b"hello ", 6), gzip(b"world", 1)].concat();
     let spooled = spool(BodyEncoding::Gzip, &body, 3, 1 << 20).await.unwrap();

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::uploader::{S3UploaderActor, UploadBlob};
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
-use crate::runtime::guard::Vital;
+use crate::runtime::guard::{Vital, can_be_struck};
 use crate::store::blob::BlobStore;
 
 /// How long an upload may wait for an uploader.
@@ -40,12 +40,18 @@ pub struct UploaderPoolSpec {
 #[derive(Clone, Debug, Default)]
 pub struct UploadStats {
     waiting: Arc<AtomicUsize>,
+    busy: Arc<AtomicUsize>,
 }
 
 impl UploadStats {
     /// Uploads that wait for an uploader now.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Uploaders that have an upload now.
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
     }
 }
 
@@ -123,6 +129,7 @@ impl UploaderPool {
 
     fn counted(&self) {
         self.spec.stats.waiting.store(self.waiting.len(), Ordering::Relaxed);
+        self.spec.stats.busy.store(self.uploaders.len() - self.idle.len(), Ordering::Relaxed);
     }
 }
 
@@ -143,6 +150,8 @@ impl Supervised for UploaderPool {
         self.spec.vital.restarted(context);
     }
 }
+
+can_be_struck!(UploaderPool, |actor| &actor.spec.vital);
 
 impl Handler<UploadBlob> for UploaderPool {
     type Result = ResponseFuture<Result<()>>;

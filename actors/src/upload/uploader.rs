@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::fut::wrap_future;
 use actix::{Actor, AtomicResponse, Context, Handler, Message};
 
+use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Result};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::guard::Vital;
@@ -39,7 +40,10 @@ impl Handler<UploadBlob> for S3UploaderActor {
 
     fn handle(&mut self, upload: UploadBlob, _: &mut Self::Context) -> Self::Result {
         let (store, breaker) = (Arc::clone(&self.store), Arc::clone(&self.breaker));
-        let work = async move { breaker.call(store.put(&upload.key, &upload.body, &upload.info)).await };
+        let work = async move {
+            breaker.call(store.put(&upload.key, &upload.body, &upload.info)).await?;
+            failpoint::hit(Point::PutAfterUpload).await
+        };
         AtomicResponse::new(Box::pin(wrap_future(self.vital.clone().guard_work(work))))
     }
 }

@@ -7,4 +7,5 @@
 mod faults;
 mod model;
 mod sharing;
+mod supervision;
 mod support;

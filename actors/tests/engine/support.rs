@@ -8,9 +8,14 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use s3dedup_actors::model::{EntryKey, KeyLayout, Namespace, Result, Stamp};
 use s3dedup_actors::store::blob::MemoryStore;
-use s3dedup_actors::store::meta::{SqliteSettings, SqliteStore};
+use s3dedup_actors::store::instances::Instance;
+use s3dedup_actors::store::meta::{PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::testkit::faulty::{Faults, FaultyBlobs, FaultyMeta};
-use s3dedup_actors::{BodyEncoding, Engine, EngineSettings, EngineTree, PutOutcome, SpoolLimits, Spooled};
+use s3dedup_actors::testkit::postgres::PostgresServer;
+use s3dedup_actors::{
+    BodyEncoding, DistributedLockSettings, Engine, EngineSettings, EngineTree, Membership, PutOutcome, SpoolLimits,
+    Spooled,
+};
 
 pub struct TestEngine {
     pub engine: Engine,
@@ -19,18 +24,38 @@ pub struct TestEngine {
     /// How often the engine gave up.
     pub fatal: Arc<AtomicUsize>,
     tree: EngineTree,
+    postgres: Option<PostgresServer>,
     _dir: tempfile::TempDir,
 }
 
 impl TestEngine {
     pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// With actors of every kind: locks in a database, and a heart.
+    pub async fn start_with_all() -> Self {
+        let postgres = PostgresServer::start();
+        let access = postgres.access();
+        let mut test = Self::start_with(|settings| {
+            settings.distributed_locks = Some(DistributedLockSettings::new(access.clone(), "bucket"));
+        });
+        let registry = PostgresStore::open(&access, 2, 16).await.expect("a registry");
+        let [id, address, version, contents, locks] = ["a", "a:80", "1", "memory", "postgres"].map(str::to_owned);
+        let me = Instance { id, address, version, contents, locks };
+        test.tree.keep_up(Membership::join(Arc::new(registry), me).await.expect("a membership"));
+        test.postgres = Some(postgres);
+        test
+    }
+
+    pub fn start_with(change: impl FnOnce(&mut EngineSettings)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let settings = SqliteSettings { path: dir.path().join("kv.db"), connections: 3, backlog: 256 };
         let (blob_faults, meta_faults) = (Faults::default(), Faults::default());
         let metadata = Arc::new(SqliteStore::open(&settings).expect("a database"));
         let metadata = Arc::new(FaultyMeta { inner: metadata, faults: meta_faults.clone() });
         let contents = FaultyBlobs { inner: Arc::new(MemoryStore::new()), faults: blob_faults.clone() };
-        let settings = EngineSettings {
+        let mut settings = EngineSettings {
             instance: "test".into(),
             layout: KeyLayout::new(2),
             spool: SpoolLimits {
@@ -46,9 +71,11 @@ impl TestEngine {
             uploaders: 4,
             upload_backlog_max: 64,
             compute_threads: 2,
+            stuck_after: Duration::from_secs(30),
             distributed_locks: None,
             cleaner: None,
         };
+        change(&mut settings);
         let fatal = Arc::new(AtomicUsize::new(0));
         let given_up = Arc::clone(&fatal);
         let on_fatal = Box::new(move |_| {
@@ -56,7 +83,17 @@ impl TestEngine {
         });
         let started = Engine::start(settings, metadata, Arc::new(contents), on_fatal);
         let (engine, tree) = started.expect("an engine");
-        Self { engine, blob_faults, meta_faults, fatal, tree, _dir: dir }
+        Self { engine, blob_faults, meta_faults, fatal, tree, postgres: None, _dir: dir }
+    }
+
+    /// Makes all actors of that name panic.
+    pub fn strike(&self, name: &str) {
+        self.tree.strike(name);
+    }
+
+    /// Keeps their threads.
+    pub fn block(&self, name: &str, time: Duration) {
+        self.tree.block(name, time);
     }
 
     pub async fn spool(&self, body: &[u8]) -> Spooled {
@@ -101,6 +138,7 @@ impl TestEngine {
         assert!(is_quiet, "left behind: {:?}", self.engine.gauges());
         drop(self.engine);
         assert!(self.tree.stop(Duration::from_secs(20)).await);
+        drop(self.postgres);
     }
 }
 

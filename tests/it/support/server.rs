@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -55,13 +55,13 @@ impl Builder {
     }
 
     pub fn start(self) -> TestServer {
-        let mut server = self.prepared();
+        let mut server = self.prepare();
         server.start_again();
         server
     }
 
-    /// All of it, but not started.
-    pub fn prepared(self) -> TestServer {
+    /// Everything but the start.
+    pub fn prepare(self) -> TestServer {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("temp")).unwrap();
         TestServer {
@@ -175,10 +175,32 @@ impl TestServer {
         self.log()
     }
 
+    /// Changes a variable of the next start, or takes it away.
+    #[allow(dead_code, reason = "the crash tests use it")]
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.launch.env.retain(|(known, _)| known != name);
+        self.launch.env.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
+    /// Starts the server again, which may fail: `None` when it serves, or how it ended.
+    #[allow(dead_code, reason = "the crash tests use it")]
+    pub fn serves_or_ends(&mut self) -> Option<ExitStatus> {
+        assert!(self.child.is_none(), "it still runs");
+        let port = free_port();
+        let mut child = self.spawn(port);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if wait_until_ready(&mut child, &Request::new(address, "GET", &format!("{}/version", self.prefix))) {
+            self.address = address;
+            self.child = Some(child);
+            return None;
+        }
+        Some(child.wait().unwrap())
+    }
+
     fn spawn(&self, port: u16) -> Child {
-        let binary = env!("CARGO_BIN_EXE_s3dedup");
+        let binary = binary();
         let mut command = match self.launch.temp_bytes_max {
-            None => Command::new(binary),
+            None => Command::new(&binary),
             // In a mount namespace of its own, which ends with the process.
             Some(bytes) => {
                 let mut command = Command::new("unshare");
@@ -201,7 +223,7 @@ impl TestServer {
 
     /// Runs the program with the server's settings and these arguments, to its end.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_s3dedup"));
+        let mut command = Command::new(binary());
         self.settings(&mut command);
         command.args(arguments).stdin(Stdio::null()).output().unwrap()
     }
@@ -324,6 +346,17 @@ fn wait_until_ready(child: &mut Child, probe: &Request) -> bool {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The program as it was when the tests began: a build meanwhile puts another file in its place. The environment may
+/// name another one.
+fn binary() -> PathBuf {
+    use std::os::fd::AsRawFd;
+    static BINARY: LazyLock<File> = LazyLock::new(|| {
+        let path = std::env::var_os("S3DEDUP_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_s3dedup").into());
+        File::open(path).unwrap()
+    });
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), BINARY.as_raw_fd()))
 }
 
 /// A port that nothing listens on and that no other test was given. It lies below the range that

@@ -12,7 +12,7 @@ use super::queue::{Bounds, Queue, Waiter};
 use super::session::{LiveSession, SessionEvent, SessionKeeper, SessionSpec};
 use super::settings::{DistributedLockSettings, DistributedLockStats};
 use crate::model::{Error, Kind, Result};
-use crate::runtime::guard::Vital;
+use crate::runtime::guard::{Vital, can_be_struck};
 use crate::store::postgres::Connector;
 
 /// Requests that may wait, for each key that may be held.
@@ -214,6 +214,8 @@ impl Supervised for DistributedLockActor {
         self.vital.clone().restarted(context);
     }
 }
+
+can_be_struck!(DistributedLockActor, |actor| &actor.vital);
 
 impl Handler<AcquireKey> for DistributedLockActor {
     type Result = ();

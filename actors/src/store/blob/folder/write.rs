@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, linkat};
 
 use super::super::SpooledBytes;
 use super::describe;
+use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey};
 
 /// Files that wait for their name where the file system can't make files without one.
@@ -81,6 +82,9 @@ impl Writer {
     fn write_object(&self, path: &Path, folder: &Path, body: &SpooledBytes) -> io::Result<File> {
         // A large body is in an unnamed file already: when that is on the same file system, it
         // only needs a name.
+        if body.file().is_some() {
+            mid_upload()?;
+        }
         if let Some(spool) = body.file()
             && spool.metadata()?.len() == body.len()
             && spool.set_permissions(Permissions::from_mode(describe::FILE_MODE)).is_ok()
@@ -90,6 +94,7 @@ impl Writer {
         }
         let file = self.unnamed_file(folder)?;
         copy(body, file.as_ref())?;
+        mid_upload()?;
         file.name(&self.root, path)
     }
 
@@ -174,6 +179,11 @@ fn name_file(root: &Path, file: &File, path: &Path) -> io::Result<()> {
         }
         other => other.map_err(io::Error::from),
     }
+}
+
+/// The bytes are there, or some of them; the name is not.
+fn mid_upload() -> io::Result<()> {
+    failpoint::hit_blocking(Point::PutMidUpload).map_err(io::Error::other)
 }
 
 fn copy(body: &SpooledBytes, mut target: &File) -> io::Result<()> {

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+#[cfg(feature = "failpoints")]
+use futures_util::stream::Stream;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use reqwest::Body;
 use sha2::{Digest as _, Sha256};
@@ -113,7 +115,9 @@ impl Slice {
             // A large piece taken whole would look like no progress until its last byte is sent.
             Some(pieces) => {
                 let pieces = pieces.into_iter().flat_map(cut).map(Ok::<_, std::io::Error>);
-                Body::wrap_stream(stream::iter(pieces).inspect(move |_| progress.made()))
+                let noted = mishap.clone();
+                let pieces = stream::iter(pieces).inspect(move |_| progress.made());
+                Body::wrap_stream(between(pieces, noted))
             }
             None => {
                 let (bytes, pool, noted) = (self.bytes.clone(), pool.clone(), mishap.clone());
@@ -122,11 +126,38 @@ impl Slice {
                     async move { pool.run(move |_| bytes.read_range(range)).await?.map_err(unreadable) }
                 });
                 let reads = reads.buffered(2).inspect_ok(move |_| progress.made());
-                Body::wrap_stream(reads.map_err(move |error| noted.keep(error)))
+                let pieces = reads.map_err({
+                    let noted = noted.clone();
+                    move |error| noted.keep(error)
+                });
+                Body::wrap_stream(between(pieces, noted))
             }
         };
         (body, mishap)
     }
+}
+
+/// The pieces, and before each but the first a crash point.
+#[cfg(feature = "failpoints")]
+fn between<S>(pieces: S, noted: Mishap) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static
+where
+    S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+{
+    use crate::failpoint::{self, Point};
+    pieces.enumerate().then(move |(number, piece)| {
+        let noted = noted.clone();
+        async move {
+            if number > 0 {
+                failpoint::hit(Point::PutMidUpload).await.map_err(|error| noted.keep(error))?;
+            }
+            piece
+        }
+    })
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn between<S>(pieces: S, _: Mishap) -> S {
+    pieces
 }
 
 /// Pieces of at most [`PIECE_BYTES`], without a copy.

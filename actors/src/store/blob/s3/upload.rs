@@ -16,6 +16,7 @@ use super::retry::Patience;
 use super::settings::PART_BYTES_MAX;
 use super::wire::{EMPTY_SHA256, Wire, answer};
 use super::{S3Store, describe};
+use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
 use crate::store::blob::SpooledBytes;
 
@@ -98,6 +99,7 @@ impl S3Store {
         let multipart = Some(Multipart::new(number, &upload.id));
         let command = Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart };
         let response = self.send_slice(&upload.path, command, HeaderMap::new(), &slice).await?;
+        failpoint::hit(Point::PutMidUpload).await.map_err(Fault::Local)?;
         Ok(Part { part_number: number, etag: stored_etag(&response)? })
     }
 

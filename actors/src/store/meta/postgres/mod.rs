@@ -9,6 +9,7 @@ use super::{
     CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, OldIntent, PlanPut, PutCommit, PutPlan,
     StoredContent, Totals, UnusedContent, UnusedPage,
 };
+use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Entry, EntryKey, Result, Stamp, StoredBlob};
 use crate::store::postgres::{Connector, PostgresSettings};
 
@@ -36,6 +37,7 @@ impl PostgresStore {
         let store = Self::attach(settings, connections, backlog)?;
         let mut session = Connector::new(settings)?.connect().await?;
         migrate::migrate(&mut session).await?;
+        failpoint::hit(Point::StartAfterMigrate).await?;
         Ok(store)
     }
 

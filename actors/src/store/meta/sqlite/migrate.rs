@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::sql_error;
+use crate::failpoint::{self, Point};
 use crate::model::{Error, Kind, Result};
 
 /// Marks a database file as ours, so that a stranger's file is not written to.
@@ -28,6 +29,7 @@ pub(super) fn open(path: &Path, cache_kib: u32) -> Result<Connection> {
     claim(path)?;
     let connection = connect(path, cache_kib)?;
     migrate(&connection)?;
+    failpoint::hit_blocking(Point::StartAfterMigrate)?;
     Ok(connection)
 }
 

@@ -1,0 +1,95 @@
+//! What people and their tools ask the server itself, outside the prefix of Filetracker.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::Method;
+use actix_web::http::header::CACHE_CONTROL;
+use s3dedup_actors::{ActorState, ActorTree};
+use serde_json::{Map, Value, json};
+
+use super::Front;
+use super::error::Failure;
+
+/// Answers one request; `None` when it is not for this part.
+pub fn serve(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse, Failure>> {
+    match (request.uri().path(), request.method()) {
+        ("/api/actors", &Method::GET | &Method::HEAD) => {
+            let tree = actors(&front.engine.actors());
+            Some(Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(tree)))
+        }
+        ("/api/actors", _) => Some(Err(Failure::method_not_allowed("GET, HEAD"))),
+        _ => None,
+    }
+}
+
+fn actors(tree: &ActorTree) -> Value {
+    let child = |child: &s3dedup_actors::ActorReport| {
+        json!({
+            "name": child.name,
+            "state": state(child.state),
+            "restarts": child.restarts,
+            "panics": child.panics,
+            "last_fault": child.last_fault,
+            "load": child.load.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect::<Map<_, _>>(),
+        })
+    };
+    let guardian = if tree.is_guarded { ActorState::Up } else { ActorState::Dead };
+    json!({
+        "well": tree.is_well(),
+        "requests": { "inside": tree.requests, "slots": tree.request_slots },
+        "breakers": tree.breakers.iter().map(|(name, state)| json!({ "name": name, "state": state })).collect::<Vec<_>>(),
+        "actors": {
+            "name": "guardian",
+            "state": state(guardian),
+            "children": tree.children.iter().map(child).collect::<Vec<_>>(),
+        },
+    })
+}
+
+fn state(state: ActorState) -> &'static str {
+    match state {
+        ActorState::Up => "up",
+        ActorState::Restarting => "restarting",
+        ActorState::Stuck => "stuck",
+        ActorState::Dead => "dead",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use s3dedup_actors::ActorReport;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_as_it_is_shown() {
+        let report = |name, state, load| ActorReport {
+            name,
+            state,
+            restarts: 2,
+            panics: 3,
+            last_fault: Some("index \"1\"".into()),
+            load,
+        };
+        let mut tree = ActorTree {
+            is_guarded: true,
+            children: vec![report("uploads", ActorState::Up, vec![("waiting", 4), ("busy", 1)])],
+            requests: 5,
+            request_slots: 512,
+            breakers: vec![("the content store", "open")],
+        };
+        let uploads = json!({ "name": "uploads", "state": "up", "restarts": 2, "panics": 3,
+            "last_fault": "index \"1\"", "load": { "waiting": 4, "busy": 1 } });
+        let shown = json!({
+            "well": true,
+            "requests": { "inside": 5, "slots": 512 },
+            "breakers": [{ "name": "the content store", "state": "open" }],
+            "actors": { "name": "guardian", "state": "up", "children": [uploads] },
+        });
+        assert_eq!(actors(&tree), shown);
+        for state in [ActorState::Restarting, ActorState::Stuck, ActorState::Dead] {
+            tree.children[0].state = state;
+            assert_eq!(actors(&tree)["well"], false);
+        }
+    }
+}

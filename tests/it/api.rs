@@ -1,0 +1,42 @@
+//! What the server tells of itself.
+
+use crate::support::s3::S3InProcess;
+use crate::support::{Noise, SlowUploads, TestServer, eventually, upload};
+
+#[test]
+fn the_tree_of_actors_is_shown_outside_the_prefix() {
+    let server = TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).env("SQLITE_MAX_CONNECTIONS", 4).start();
+    let answer = server.raw_request("GET", "/api/actors").send();
+    let tree: serde_json::Value = serde_json::from_slice(&answer.assert_status(200).body).unwrap();
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(tree["well"], true, "{tree}");
+    assert_eq!(tree["requests"], serde_json::json!({ "inside": 0, "slots": 512 }));
+    assert_eq!(tree["breakers"][0]["state"], "closed");
+    let children = tree["actors"]["children"].as_array().unwrap();
+    let names: Vec<_> = children.iter().map(|child| child["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["locks", "metadata", "metadata", "uploads"]);
+    for child in children {
+        assert_eq!((&child["state"], &child["restarts"], &child["panics"]), (&"up".into(), &0.into(), &0.into()));
+        assert!(child["last_fault"].is_null() && !child["load"].as_object().unwrap().is_empty(), "{child}");
+    }
+
+    let mut slow = SlowUploads::begin(&server, 3);
+    let answer = server.raw_request("GET", "/api/actors").send();
+    assert!(answer.text().contains("\"inside\":3"), "{}", answer.text());
+    slow.finish();
+    server.raw_request("POST", "/api/actors").send().assert_refused(405);
+    server.raw_request("GET", "/api/nothing").send().assert_refused(404);
+    server.request("GET", "/api/actors").send().assert_refused(400);
+}
+
+#[test]
+fn an_open_breaker_is_shown() {
+    let mut s3 = S3InProcess::start();
+    let server = TestServer::builder().s3(&s3.access).start();
+    s3.stop();
+    eventually("the breaker opens", || {
+        upload(&server, "a", 0, &Noise::bytes(1, 10)).send().assert_refused(503);
+        let tree = server.raw_request("GET", "/api/actors").send();
+        tree.text().contains("\"state\":\"open\"").then_some(())
+    });
+}
