@@ -123,6 +123,11 @@ impl Write<'_> {
         });
     }
 
+    /// Forgets what is to be added: the totals in the database have it already.
+    pub(super) fn forget_totals(&self) {
+        self.totals.set(TotalsChange::default());
+    }
+
     fn write_totals(&self) -> rusqlite::Result<()> {
         let sum = self.totals.get();
         if sum == TotalsChange::default() {
