@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
+use crate::care::{self, ReportTo, VerifyOptions};
 use crate::config::{self, Config, Inputs, Loaded, MetadataType, docs};
 use crate::{boot, exit, instances};
 
@@ -22,6 +23,8 @@ EXAMPLES:
     s3dedup check-config --config s3dedup.toml
                                               what would hold, and where each value comes from
     s3dedup instances --config s3dedup.toml   who serves the same PostgreSQL database
+    s3dedup verify --deep --max-mbps 50 --resume verify.state
+                                              reads and checks everything, and goes on after an interruption
 ";
 
 const CONFIGURATION: &str = "\
@@ -38,6 +41,11 @@ SIGTERM or SIGINT lets requests in flight finish and ends with status 0; a secon
 
 const INSTANCES_HELP: &str = "\
 An instance that was not heard of for 15 seconds is gone; after a week it is forgotten.
+";
+
+const VERIFY_HELP: &str = "\
+Changes nothing and takes no lock: servers may run meanwhile. Exit code 0: whole; 9: damaged;
+1: could not look, which says nothing about the store.
 ";
 
 #[derive(StructOpt, Debug)]
@@ -59,6 +67,48 @@ enum Command {
     /// Lists the instances that share the PostgreSQL database
     #[structopt(after_help = INSTANCES_HELP)]
     Instances(ReportOptions),
+    /// Checks that the store is whole: counts, totals, and that every object is there
+    #[structopt(after_help = VERIFY_HELP)]
+    Verify(VerifyCommand),
+}
+
+#[derive(StructOpt, Debug)]
+struct VerifyCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// Reads every object and checks its hashes and sizes
+    #[structopt(long)]
+    deep: bool,
+    /// Reads at most N megabytes of objects a second
+    #[structopt(long, value_name = "N", parse(try_from_str = positive))]
+    max_mbps: Option<f64>,
+    /// Keeps in this file how far the run is, and goes on from there
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    resume: Option<PathBuf>,
+    #[structopt(flatten)]
+    report: ReportFlags,
+}
+
+#[derive(StructOpt, Debug)]
+struct ReportFlags {
+    /// Writes a JSON report to this file
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    report: Option<PathBuf>,
+    /// Prints the JSON report
+    #[structopt(long)]
+    json: bool,
+}
+
+impl From<ReportFlags> for ReportTo {
+    fn from(flags: ReportFlags) -> Self {
+        Self { file: flags.report, json: flags.json }
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 #[derive(StructOpt, Debug, Default)]
@@ -127,6 +177,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             Ok(loaded) => list_instances(&loaded.config, options.json),
             Err(code) => code,
         },
+        Command::Verify(VerifyCommand { config, deep, max_mbps, resume, report }) => {
+            let options = VerifyOptions { deep, mbps: max_mbps, resume, report: report.into() };
+            load(config, Vec::new()).map_or_else(|code| code, |loaded| care::verify(&loaded.config, &options))
+        }
     }
 }
 

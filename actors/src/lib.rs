@@ -15,6 +15,7 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod upload;
+pub mod verify;
 
 pub use cluster::Membership;
 pub use download::Download;

@@ -72,9 +72,12 @@ impl SqliteStore {
         let readers = (0..settings.connections.max(1)).map(|_| open_reader(&settings.path));
         let readers = readers.collect::<Result<Vec<_>>>()?;
         let readers = WorkerPool::with_states("sqlite-reader", readers, settings.backlog).map_err(threads)?;
-        // It is there to refuse what would write.
-        let writer = writer::Writer::start(open_reader(&settings.path)?, settings.backlog).map_err(threads)?;
-        Ok(Self { path: settings.path.clone(), writer, readers, recent: Cache::new(RECENT_MAX) })
+        Ok(Self {
+            path: settings.path.clone(),
+            writer: writer::Writer::absent(),
+            readers,
+            recent: Cache::new(RECENT_MAX),
+        })
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T>

@@ -165,6 +165,11 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
+    /// None: everything is refused.
+    pub(super) fn absent() -> Self {
+        Self { jobs: None, thread: None }
+    }
+
     /// Runs `work` inside a write transaction and answers once it is durable. A full queue is
     /// [`Kind::Overloaded`] at once.
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T>
