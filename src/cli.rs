@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
-use crate::care::{self, ReportTo, VerifyOptions};
+use crate::care::{self, RepairOptions, ReportTo, VerifyOptions};
 use crate::config::{self, Config, Inputs, Loaded, MetadataType, docs};
 use crate::{boot, exit, instances};
 
@@ -48,6 +48,16 @@ Changes nothing and takes no lock: servers may run meanwhile. Exit code 0: whole
 1: could not look, which says nothing about the store.
 ";
 
+const REPAIR_HELP: &str = "\
+With SQLite or contents in a folder the server must be stopped. Exit code 0: nothing was wrong, or
+all of it was put right; 9: damage is left (with --dry-run: was found); 1: could not do it.
+";
+
+const IMPORT_HELP: &str = "\
+With SQLite or contents in a folder the server must be stopped. Exit code 0: every name is there;
+10: contents of some names are missing; 1: could not do it.
+";
+
 #[derive(StructOpt, Debug)]
 #[structopt(name = "s3dedup", about = ABOUT, global_setting = AppSettings::VersionlessSubcommands,
             global_setting = AppSettings::UnifiedHelpMessage, global_setting = AppSettings::DeriveDisplayOrder,
@@ -70,6 +80,57 @@ enum Command {
     /// Checks that the store is whole: counts, totals, and that every object is there
     #[structopt(after_help = VERIFY_HELP)]
     Verify(VerifyCommand),
+    /// Puts right what verify finds; deletes nothing
+    #[structopt(after_help = REPAIR_HELP)]
+    Repair(RepairCommand),
+    /// Writes all names with what they hold, as lines of JSON
+    Export(ExportCommand),
+    /// Restores names that were exported, where their contents are known; newer names stay
+    #[structopt(after_help = IMPORT_HELP)]
+    Import(ImportCommand),
+}
+
+#[derive(StructOpt, Debug)]
+struct RepairCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// Shows what would be done, and does nothing
+    #[structopt(long, conflicts_with = "rebuild")]
+    dry_run: bool,
+    /// Reads every object and checks its hashes and sizes
+    #[structopt(long)]
+    deep: bool,
+    /// For a lost database: makes a content known for every object
+    #[structopt(long)]
+    rebuild: bool,
+    /// Reads at most N megabytes of objects a second
+    #[structopt(long, value_name = "N", parse(try_from_str = positive))]
+    max_mbps: Option<f64>,
+    #[structopt(flatten)]
+    report: ReportFlags,
+}
+
+#[derive(StructOpt, Debug)]
+struct ExportCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// Writes to this file, replaced as a whole when all is written; without it to standard output
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    output: Option<PathBuf>,
+}
+
+#[derive(StructOpt, Debug)]
+struct ImportCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// The exported names; - for standard input
+    #[structopt(value_name = "FILE", parse(from_os_str))]
+    input: PathBuf,
+    #[structopt(flatten)]
+    report: ReportFlags,
 }
 
 #[derive(StructOpt, Debug)]
@@ -181,6 +242,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             let options = VerifyOptions { deep, mbps: max_mbps, resume, report: report.into() };
             load(config, Vec::new()).map_or_else(|code| code, |loaded| care::verify(&loaded.config, &options))
         }
+        Command::Repair(RepairCommand { config, dry_run, deep, rebuild, max_mbps, report }) => {
+            let options = RepairOptions { dry_run, deep, rebuild, mbps: max_mbps, report: report.into() };
+            load(config, Vec::new()).map_or_else(|code| code, |loaded| care::repair(&loaded.config, &options))
+        }
+        Command::Export(ExportCommand { config, output }) => {
+            load(config, Vec::new()).map_or_else(|code| code, |loaded| care::export(&loaded.config, output.as_deref()))
+        }
+        Command::Import(ImportCommand { config, input, report }) => load(config, Vec::new())
+            .map_or_else(|code| code, |loaded| care::import(&loaded.config, &input, &report.into())),
     }
 }
 

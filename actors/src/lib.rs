@@ -3,12 +3,14 @@
 //! A front end sees [`Engine`] and the values of [`model`]; it never sees SQL, an S3 client or a
 //! message. The map of the engine is in `docs/architecture.md`.
 
+pub mod backup;
 mod cluster;
 mod download;
 mod engine;
 mod lock;
 mod metadata;
 pub mod model;
+pub mod repair;
 pub mod runtime;
 mod spool;
 pub mod store;

@@ -120,17 +120,21 @@ async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartEr
     Ok(Arc::new(store))
 }
 
-fn engine_settings(config: &Config, instance: String) -> EngineSettings {
+/// How names of new objects are spread.
+pub fn layout(config: &Config) -> KeyLayout {
     let KeySharding { enabled, depth } = config.bucket.s3.key_sharding;
+    KeyLayout::new(if enabled { u8::try_from(depth).unwrap_or(KeyLayout::DEPTH_MAX) } else { 0 })
+}
+
+fn engine_settings(config: &Config, instance: String) -> EngineSettings {
     let distributed_locks = (config.locks_type == LocksType::Postgres).then(|| {
         let postgres = metadata::lock_settings(config, &instance);
         let held_max = config.locks.held_max;
         DistributedLockSettings { held_max, ..DistributedLockSettings::new(postgres, &config.bucket.name) }
     });
-    let depth = if enabled { u8::try_from(depth).unwrap_or(KeyLayout::DEPTH_MAX) } else { 0 };
     EngineSettings {
         instance,
-        layout: KeyLayout::new(depth),
+        layout: layout(config),
         spool: SpoolLimits {
             memory_bytes_max: config.bucket.max_inmemory_size,
             temp_dir: config.bucket.temp_dir.clone(),

@@ -3,7 +3,9 @@
 //! Who only looks takes no lock and changes nothing, not even the schema: a server may run meanwhile. Who writes takes
 //! the locks that a server takes, so that with SQLite or a folder no server runs; PostgreSQL with a bucket is shared.
 
+mod backup;
 mod progress;
+mod repair;
 mod verify;
 
 use std::io::Write;
@@ -11,16 +13,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use s3dedup_actors::model::Kind;
 use s3dedup_actors::store::blob::FolderStore;
 use s3dedup_actors::store::meta::{MetaCare, PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::verify::{Examiner, Pace, Stores};
 use serde_json::Value;
 
 use crate::boot::metadata::{place, postgres_settings};
-use crate::boot::{StartError, engine, matching};
+use crate::boot::{engine, folders, matching};
 use crate::config::{Config, MetadataType, Storage, one_line};
 use crate::{exit, logging};
 
+pub use backup::{export, import};
+pub use repair::{RepairOptions, repair};
 pub use verify::{VerifyOptions, verify};
 
 /// Reading connections to SQLite.
@@ -67,16 +72,33 @@ fn said(error: impl std::fmt::Display) -> String {
 
 /// The stores for somebody who only looks.
 async fn attach(config: &Config) -> Result<Stores, String> {
-    let failed = |error| StartError::new(format!("cannot open the database {} error=\"{error}\"", where_is(config)));
-    let metadata: Arc<dyn MetaCare> = match config.kvstorage_type {
-        MetadataType::Sqlite => Arc::new(SqliteStore::attach(&sqlite_settings(config)).map_err(failed).map_err(said)?),
+    with_contents(config, attach_metadata(config)?, FolderStore::attach).await
+}
+
+fn attach_metadata(config: &Config) -> Result<Arc<dyn MetaCare>, String> {
+    let failed = |error| format!("cannot open the database {} error=\"{error}\"", where_is(config));
+    Ok(match config.kvstorage_type {
+        MetadataType::Sqlite => Arc::new(SqliteStore::attach(&sqlite_settings(config)).map_err(failed)?),
         MetadataType::Postgres => {
-            let connections = config.postgres.pool_size;
-            let store = PostgresStore::attach(&postgres_settings(config, "(care)"), connections, BACKLOG);
-            Arc::new(store.map_err(failed).map_err(said)?)
+            let settings = postgres_settings(config, "(care)");
+            Arc::new(PostgresStore::attach(&settings, config.postgres.pool_size, BACKLOG).map_err(failed)?)
+        }
+    })
+}
+
+/// The stores for somebody who writes, and the locks that keep servers off them.
+async fn open_alone(config: &Config) -> Result<(Stores, folders::DataLocks), String> {
+    let locks = folders::lock(config).map_err(said)?;
+    let failed = |error| format!("cannot open the database {} error=\"{error}\"", where_is(config));
+    let metadata: Arc<dyn MetaCare> = match config.kvstorage_type {
+        MetadataType::Sqlite => Arc::new(SqliteStore::open(&sqlite_settings(config)).map_err(failed)?),
+        MetadataType::Postgres => {
+            let settings = postgres_settings(config, "(care)");
+            let store = PostgresStore::open(&settings, config.postgres.pool_size, BACKLOG).await;
+            Arc::new(store.map_err(failed)?)
         }
     };
-    with_contents(config, metadata, FolderStore::attach).await
+    Ok((with_contents(config, metadata, FolderStore::open).await?, locks))
 }
 
 async fn with_contents(
@@ -92,6 +114,10 @@ async fn with_contents(
 
 /// Refuses stores that cannot belong together: a volume that is not mounted is no damage.
 async fn check_match(stores: &Stores) -> Result<(), String> {
+    if stores.metadata.totals().await.is_err_and(|error| error.kind() == Kind::Corrupt) {
+        // It is what is to be looked into.
+        return Ok(());
+    }
     matching::check(stores.metadata.as_ref(), stores.contents.as_ref()).await.map_err(said)
 }
 

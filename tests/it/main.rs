@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that panics fails its test, as it should")]
 
+mod care;
 mod client;
 mod dedup;
 mod drain;

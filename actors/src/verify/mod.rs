@@ -25,6 +25,7 @@ use futures_util::{StreamExt, stream};
 pub use damage::{Damage, DamageKind};
 pub use examine::{Examined, Examiner};
 pub use orphans::Orphans;
+pub(crate) use orphans::unknown;
 pub use pace::Pace;
 pub use progress::{Phase, Progress, Snapshot};
 pub use report::VerifyReport;
@@ -83,8 +84,8 @@ pub async fn verify(
     let begun = Instant::now();
     tools.progress.enter(Phase::Metadata);
     let audit = stores.metadata.audit(DAMAGES_MAX).await?;
-    let totals = stores.metadata.totals().await?;
-    tools.progress.expect(totals.contents, totals.stored_bytes);
+    let expected = |number: i64| u64::try_from(number).unwrap_or_default();
+    tools.progress.expect(expected(audit.counted.contents), expected(audit.counted.stored_bytes));
     let mut run = Run { stores, settings, tools, state: state.clone(), damages: Vec::new(), left_off: audit.left_off };
     run.look_again(&state).await?;
     run.tools.progress.enter(Phase::Contents);
@@ -253,7 +254,7 @@ pub(crate) async fn content_now(stores: &Stores, digest: Digest) -> Result<Optio
 }
 
 /// The digest right before; `None` for the first one of all.
-fn before(digest: Digest) -> Option<Digest> {
+pub(crate) fn before(digest: Digest) -> Option<Digest> {
     let mut bytes = *digest.as_bytes();
     for byte in bytes.iter_mut().rev() {
         let (less, borrows) = byte.overflowing_sub(1);

@@ -7,7 +7,7 @@ use super::{IntentId, MetaStore, NewIntent, Totals};
 use crate::model::{BlobKey, Digest, EntryKey, Result, Stamp, StoredBlob};
 
 /// Rows that contradict each other.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Finding {
     /// The number of references of a content is noted wrong.
     WrongCount {
@@ -37,6 +37,8 @@ pub enum Finding {
     StrayRepresentation {
         /// The content.
         digest: Digest,
+        /// Where its bytes are.
+        key: BlobKey,
     },
 }
 
@@ -48,7 +50,7 @@ impl Finding {
             | Self::NotMarkedUnused { digest }
             | Self::UnknownContent { digest }
             | Self::NoRepresentation { digest }
-            | Self::StrayRepresentation { digest } => digest,
+            | Self::StrayRepresentation { digest, .. } => digest,
         }
     }
 }

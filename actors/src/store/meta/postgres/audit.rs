@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::PostgresStore;
-use super::read::{column, damaged, digest};
+use super::read::{blob_key, column, damaged, digest};
 use crate::model::{Digest, Result};
 use crate::store::meta::{Audit, AuditTotals, Finding};
 use crate::store::postgres::{Connector, PostgresSettings, Session, sql_error};
@@ -31,13 +32,13 @@ const UNKNOWN: &str = "SELECT DISTINCT e.digest FROM s3dedup.entries e
 const NO_REPRESENTATION: &str = "SELECT c.digest FROM s3dedup.contents c
     WHERE NOT EXISTS (SELECT 1 FROM s3dedup.representations r WHERE r.digest = c.digest)";
 
-const STRAY: &str = "SELECT r.digest FROM s3dedup.representations r
+const STRAY: &str = "SELECT r.digest, r.generation, r.key_depth FROM s3dedup.representations r
     WHERE NOT EXISTS (SELECT 1 FROM s3dedup.contents c WHERE c.digest = r.digest)";
 
 const NOT_MARKED: &str = "SELECT c.digest FROM s3dedup.contents c
     WHERE c.unused_since IS NULL AND NOT EXISTS (SELECT 1 FROM s3dedup.entries e WHERE e.digest = c.digest)";
 
-type Make = fn(Digest) -> Finding;
+type Make = fn(Digest, &Row) -> Result<Finding>;
 
 /// See [`MetaCare::audit`](crate::store::meta::MetaCare::audit).
 pub(super) async fn audit(store: &PostgresStore, findings_max: usize) -> Result<Audit> {
@@ -48,10 +49,10 @@ pub(super) async fn audit(store: &PostgresStore, findings_max: usize) -> Result<
     let mut audit =
         Audit { noted: totals(&session, NOTED).await?, counted: totals(&session, COUNTED).await?, ..Audit::default() };
     let searches: [(&str, Make); 4] = [
-        (UNKNOWN, |digest| Finding::UnknownContent { digest }),
-        (NO_REPRESENTATION, |digest| Finding::NoRepresentation { digest }),
-        (STRAY, |digest| Finding::StrayRepresentation { digest }),
-        (NOT_MARKED, |digest| Finding::NotMarkedUnused { digest }),
+        (UNKNOWN, |digest, _| Ok(Finding::UnknownContent { digest })),
+        (NO_REPRESENTATION, |digest, _| Ok(Finding::NoRepresentation { digest })),
+        (STRAY, stray),
+        (NOT_MARKED, |digest, _| Ok(Finding::NotMarkedUnused { digest })),
     ];
     for (sql, make) in searches {
         let none: [(&(dyn ToSql + Sync), Type); 0] = [];
@@ -59,14 +60,14 @@ pub(super) async fn audit(store: &PostgresStore, findings_max: usize) -> Result<
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(failed)? {
             if audit.findings.len() < findings_max {
-                audit.findings.push(make(digest(&row, 0)?));
+                audit.findings.push(make(digest(&row, 0)?, &row)?);
             } else {
                 audit.left_off += 1;
             }
         }
     }
     session.client().batch_execute("COMMIT").await.map_err(failed)?;
-    audit.findings.sort_unstable_by_key(|finding| (finding.digest(), *finding));
+    audit.findings.sort_by_key(Finding::digest);
     Ok(audit)
 }
 
@@ -75,6 +76,10 @@ pub(super) async fn recount_totals(store: &PostgresStore) -> Result<()> {
     let session = patient(store).await?;
     let counted = session.client().batch_execute("SELECT s3dedup.recount_totals()").await;
     counted.map_err(|error| sql_error("write to the database", error))
+}
+
+fn stray(digest: Digest, row: &Row) -> Result<Finding> {
+    Ok(Finding::StrayRepresentation { digest, key: blob_key(digest, column(row, 1)?, column(row, 2)?)? })
 }
 
 async fn patient(store: &PostgresStore) -> Result<Session> {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, params};
 
 use super::clean::read_digest;
+use super::read::blob_key;
 use super::{damaged, sql_error, to_sql};
 use crate::model::{Digest, Result};
 use crate::store::meta::{Audit, AuditTotals, Finding};
@@ -42,6 +43,9 @@ struct Counted {
     logical_size: i64,
 }
 
+/// Contents of a range of digests.
+type Range = HashMap<Digest, Counted>;
+
 impl Auditor<'_> {
     fn run(&mut self, range_rows: usize) -> Result<()> {
         self.audit.noted = self.noted()?;
@@ -61,7 +65,7 @@ impl Auditor<'_> {
                 None => break,
             }
         }
-        self.audit.findings.sort_unstable_by_key(|finding| (finding.digest(), *finding));
+        self.audit.findings.sort_by_key(Finding::digest);
         Ok(())
     }
 
@@ -103,19 +107,20 @@ impl Auditor<'_> {
                 }
             }
         }
-        let sql = "SELECT r.digest FROM representations r
+        let sql = "SELECT r.digest, r.generation, r.key_depth FROM representations r
             WHERE NOT EXISTS (SELECT 1 FROM contents c WHERE c.digest = r.digest)";
         let mut statement = self.connection.prepare(sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             let digest = read_digest(&row.get::<_, Vec<u8>>(0).map_err(failed)?)?;
-            self.add(Finding::StrayRepresentation { digest });
+            let key = blob_key(digest, row.get(1).map_err(failed)?, row.get(2).map_err(failed)?)?;
+            self.add(Finding::StrayRepresentation { digest, key });
         }
         Ok(())
     }
 
     /// Up to `rows` contents after a digest, and the last one's digest if there may be more.
-    fn contents(&self, after: &[u8], rows: usize) -> Result<(HashMap<Digest, Counted>, Option<Vec<u8>>)> {
+    fn contents(&self, after: &[u8], rows: usize) -> Result<(Range, Option<Vec<u8>>)> {
         let failed = |error| sql_error("read the database", error);
         let sql = "SELECT digest, refs, logical_size FROM contents WHERE digest > ?1 ORDER BY digest LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -134,7 +139,7 @@ impl Auditor<'_> {
     }
 
     /// Reads all names and counts those whose content is in the range: after `after`, up to `last`.
-    fn count(&mut self, range: &mut HashMap<Digest, Counted>, after: &[u8], last: Option<&[u8]>) -> Result<()> {
+    fn count(&mut self, range: &mut Range, after: &[u8], last: Option<&[u8]>) -> Result<()> {
         let failed = |error| sql_error("read the database", error);
         let mut statement = self.connection.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
@@ -194,7 +199,9 @@ mod tests {
         assert_eq!(whole.counted.entries, (1..=20).map(|byte| byte % 4).sum::<i64>());
         for rows in [1, 2, 3, 7, 18, 19, 50] {
             let other = audit_in_ranges(&connection, 100, rows).unwrap();
-            assert_eq!((&other.findings, other.counted), (&whole.findings, whole.counted), "{rows}");
+            assert_eq!(other.counted, whole.counted, "{rows}");
+            assert_eq!(other.findings.len(), whole.findings.len(), "{rows}");
+            assert!(whole.findings.iter().all(|finding| other.findings.contains(finding)), "{rows}");
         }
         let few = audit(&connection, 2).unwrap();
         assert_eq!(few.findings.len(), 2);

@@ -81,6 +81,9 @@ fn holders(connection: &Connection, digests: &[Digest], each_max: usize) -> Resu
     Ok(found)
 }
 
+/// Namespace, name, version, digest and size as the database has them.
+type RawNamed = (i64, String, i64, Vec<u8>, Option<i64>);
+
 fn names(connection: &Connection, after: Option<&EntryKey>, rows: usize) -> Result<Vec<NamedContent>> {
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT e.namespace, e.name, e.modified, e.digest, c.logical_size
@@ -91,7 +94,7 @@ fn names(connection: &Connection, after: Option<&EntryKey>, rows: usize) -> Resu
     let found = statement.query_map(params![namespace, name, to_sql(rows as u64)?], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
     });
-    let named = |row: rusqlite::Result<(i64, String, i64, Vec<u8>, Option<i64>)>| {
+    let named = |row: rusqlite::Result<RawNamed>| {
         let (namespace, name, modified, digest, size) = row.map_err(failed)?;
         Ok(NamedContent {
             key: key(namespace, &name)?,
