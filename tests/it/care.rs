@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::s3::S3InProcess;
-use crate::support::{Noise, TestServer, gunzip, sha256, upload};
+use crate::support::{Noise, TestServer, eventually, gunzip, sha256, upload};
 
 /// A store to look after, as the environment names it.
 struct Store {
@@ -26,10 +26,15 @@ impl Store {
         self.environment.push((name.to_owned(), value.to_string()));
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3dedup"));
         let variables = self.environment.iter().map(|(name, value)| (name, value));
-        command.args(arguments).env_clear().envs(variables).output().unwrap()
+        command.args(arguments).env_clear().envs(variables);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     /// The JSON report of a command that must end with `code`.
@@ -41,10 +46,10 @@ impl Store {
     }
 }
 
+/// Twelve names of ten contents.
 fn fill(server: &TestServer) -> Vec<(String, Vec<u8>)> {
-    let contents = (0..12u64)
-        .map(|number| (format!("d/{number}"), Noise::bytes(number % 10, 100 + 40_000 * (number % 4) as usize)));
-    let contents: Vec<_> = contents.collect();
+    let content = |seed: u64| Noise::bytes(seed, 100 + 40_000 * (seed % 4) as usize);
+    let contents: Vec<_> = (0..12u64).map(|number| (format!("d/{number}"), content(number % 10))).collect();
     for (name, content) in &contents {
         upload(server, name, 0, content).send().assert_status(200);
     }
@@ -119,8 +124,16 @@ fn verify_goes_on_from_its_state_file() {
     fs::write(&state, "{}").unwrap();
     assert_eq!(store.run(&["verify", "--resume", path]).status.code(), Some(1));
     fs::remove_file(&state).unwrap();
-    let report = store.report(0, &["verify", "--resume", path]);
-    assert_eq!((&report["resumed"], state.exists()), (&false.into(), false), "it is done");
+    // So slow that it is killed on its way.
+    let slow = ["verify", "--deep", "--max-mbps", "0.05", "--resume", path];
+    let mut killed = store.command(&slow).spawn().unwrap();
+    eventually("a state", || state.exists().then_some(()));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(store.run(&["verify", "--resume", path]).status.code(), Some(1), "that was a deep one");
+    let report = store.report(0, &["verify", "--deep", "--resume", path]);
+    assert_eq!((&report["resumed"], &report["contents"]), (&true.into(), &10.into()));
+    assert!(!state.exists(), "it is done");
 }
 
 #[test]
@@ -157,8 +170,8 @@ fn repair_fetches_what_is_damaged_from_another_server() {
 }
 
 /// Loses the database, rebuilds it, imports the names: everything is as it was.
-fn loses_its_database(mut server: TestServer, store: &Store) {
-    let contents = fill(&server);
+fn loses_its_database(server: &mut TestServer, store: &Store) {
+    let contents = fill(server);
     let names = server.temp_dir().join("../names.jsonl");
     let path = names.to_str().unwrap();
     assert!(store.run(&["export", "--output", path]).status.success());
@@ -184,21 +197,21 @@ fn loses_its_database(mut server: TestServer, store: &Store) {
     let partial = store.report(10, &["import", path]);
     assert_eq!((&partial["missing"], &partial["first_missing"][0]["name"]), (&1.into(), &"d/none".into()));
     server.start_again();
-    assert_served(&server, &contents);
+    assert_served(server, &contents);
 }
 
 #[test]
 fn a_lost_database_over_a_folder_is_rebuilt() {
-    let server = TestServer::start();
+    let mut server = TestServer::start();
     let store = Store::folder(&server);
-    loses_its_database(server, &store);
+    loses_its_database(&mut server, &store);
 }
 
 #[test]
 fn a_lost_database_over_a_bucket_is_rebuilt_and_an_outage_is_no_damage() {
     let mut s3 = S3InProcess::start();
     let access = s3.access.clone();
-    let server = TestServer::builder().s3(&access).start();
+    let mut server = TestServer::builder().s3(&access).start();
     let mut store = Store::folder(&server);
     store.set("STORAGE_TYPE", "s3");
     store.set("BUCKET_NAME", &access.bucket);
@@ -206,7 +219,7 @@ fn a_lost_database_over_a_bucket_is_rebuilt_and_an_outage_is_no_damage() {
     store.set("S3_ACCESS_KEY", &access.access_key);
     store.set("S3_SECRET_KEY", &access.secret_key);
     store.set("S3_REGION", &access.region);
-    loses_its_database(server, &store);
+    loses_its_database(&mut server, &store);
     store.report(0, &["verify", "--deep"]);
     s3.stop();
     assert_eq!(store.run(&["verify"]).status.code(), Some(1));
