@@ -8,6 +8,7 @@ use s3dedup_actors::cleaner::CleanOptions;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
+use crate::care::{self, RepairOptions, ReportTo, VerifyOptions};
 use crate::config::{self, Config, Inputs, Loaded, MetadataType, docs};
 use crate::{boot, clean, exit, instances};
 
@@ -24,6 +25,8 @@ EXAMPLES:
                                               what would hold, and where each value comes from
     s3dedup clean --dry-run                   what the cleaner would remove now
     s3dedup instances --config s3dedup.toml   who serves the same PostgreSQL database
+    s3dedup verify --deep --max-mbps 50 --resume verify.state
+                                              reads and checks everything, and goes on after an interruption
 ";
 
 const CONFIGURATION: &str = "\
@@ -49,6 +52,21 @@ must be stopped; with PostgreSQL it may run. Ends with 0 when it ran (the summar
 when it could not.
 ";
 
+const VERIFY_HELP: &str = "\
+Changes nothing and takes no lock: servers may run meanwhile. Exit code 0: whole; 9: damaged;
+1: could not look, which says nothing about the store.
+";
+
+const REPAIR_HELP: &str = "\
+With SQLite or contents in a folder the server must be stopped. Exit code 0: nothing was wrong, or
+all of it was put right; 9: damage is left (with --dry-run: was found); 1: could not do it.
+";
+
+const IMPORT_HELP: &str = "\
+With SQLite or contents in a folder the server must be stopped. Exit code 0: every name is there;
+10: contents of some names are missing; 1: could not do it.
+";
+
 #[derive(StructOpt, Debug)]
 #[structopt(name = "s3dedup", about = ABOUT, global_setting = AppSettings::VersionlessSubcommands,
             global_setting = AppSettings::UnifiedHelpMessage, global_setting = AppSettings::DeriveDisplayOrder,
@@ -71,6 +89,99 @@ enum Command {
     /// Removes what no file uses, once
     #[structopt(after_help = CLEAN_HELP)]
     Clean(CleanFlags),
+    /// Checks that the store is whole: counts, totals, and that every object is there
+    #[structopt(after_help = VERIFY_HELP)]
+    Verify(VerifyCommand),
+    /// Puts right what verify finds; deletes nothing
+    #[structopt(after_help = REPAIR_HELP)]
+    Repair(RepairCommand),
+    /// Writes all names with what they hold, as lines of JSON
+    Export(ExportCommand),
+    /// Restores names that were exported, where their contents are known; newer names stay
+    #[structopt(after_help = IMPORT_HELP)]
+    Import(ImportCommand),
+}
+
+#[derive(StructOpt, Debug)]
+struct RepairCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// Shows what would be done, and does nothing
+    #[structopt(long, conflicts_with = "rebuild")]
+    dry_run: bool,
+    /// Reads every object and checks its hashes and sizes
+    #[structopt(long)]
+    deep: bool,
+    /// For a lost database: makes a content known for every object
+    #[structopt(long)]
+    rebuild: bool,
+    /// Reads at most N megabytes of objects a second
+    #[structopt(long, value_name = "N", parse(try_from_str = positive))]
+    max_mbps: Option<f64>,
+    #[structopt(flatten)]
+    report: ReportFlags,
+}
+
+#[derive(StructOpt, Debug)]
+struct ExportCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// Writes to this file, replaced as a whole when all is written; without it to standard output
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    output: Option<PathBuf>,
+}
+
+#[derive(StructOpt, Debug)]
+struct ImportCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// The exported names; - for standard input
+    #[structopt(value_name = "FILE", parse(from_os_str))]
+    input: PathBuf,
+    #[structopt(flatten)]
+    report: ReportFlags,
+}
+
+#[derive(StructOpt, Debug)]
+struct VerifyCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// Reads every object and checks its hashes and sizes
+    #[structopt(long)]
+    deep: bool,
+    /// Reads at most N megabytes of objects a second
+    #[structopt(long, value_name = "N", parse(try_from_str = positive))]
+    max_mbps: Option<f64>,
+    /// Keeps in this file how far the run is, and goes on from there
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    resume: Option<PathBuf>,
+    #[structopt(flatten)]
+    report: ReportFlags,
+}
+
+#[derive(StructOpt, Debug)]
+struct ReportFlags {
+    /// Writes a JSON report to this file
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    report: Option<PathBuf>,
+    /// Prints the JSON report
+    #[structopt(long)]
+    json: bool,
+}
+
+impl From<ReportFlags> for ReportTo {
+    fn from(flags: ReportFlags) -> Self {
+        Self { file: flags.report, json: flags.json }
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 #[derive(StructOpt, Debug, Default)]
@@ -159,6 +270,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             Ok(loaded) => clean_once(&loaded.config, &flags),
             Err(code) => code,
         },
+        Command::Verify(VerifyCommand { config, deep, max_mbps, resume, report }) => {
+            let options = VerifyOptions { deep, mbps: max_mbps, resume, report: report.into() };
+            load(config, Vec::new()).map_or_else(|code| code, |loaded| care::verify(&loaded.config, &options))
+        }
+        Command::Repair(RepairCommand { config, dry_run, deep, rebuild, max_mbps, report }) => {
+            let options = RepairOptions { dry_run, deep, rebuild, mbps: max_mbps, report: report.into() };
+            load(config, Vec::new()).map_or_else(|code| code, |loaded| care::repair(&loaded.config, &options))
+        }
+        Command::Export(ExportCommand { config, output }) => {
+            load(config, Vec::new()).map_or_else(|code| code, |loaded| care::export(&loaded.config, output.as_deref()))
+        }
+        Command::Import(ImportCommand { config, input, report }) => load(config, Vec::new())
+            .map_or_else(|code| code, |loaded| care::import(&loaded.config, &input, &report.into())),
     }
 }
 

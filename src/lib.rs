@@ -1,6 +1,7 @@
 //! The face of s3dedup: command line, configuration, HTTP.
 
 pub mod boot;
+pub mod care;
 pub mod clean;
 pub mod cli;
 pub mod config;

@@ -3,6 +3,7 @@
 //! A front end sees [`Engine`] and the values of [`model`]; it never sees SQL, an S3 client or a
 //! message. The map of the engine is in `docs/architecture.md`.
 
+pub mod backup;
 pub mod cleaner;
 mod cluster;
 mod download;
@@ -11,12 +12,14 @@ pub mod failpoint;
 mod lock;
 mod metadata;
 pub mod model;
+pub mod repair;
 pub mod runtime;
 mod spool;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod upload;
+pub mod verify;
 
 pub use cleaner::{CleanerLimits, CleanerSettings};
 pub use cluster::Membership;

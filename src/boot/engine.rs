@@ -24,6 +24,9 @@ const PART_BYTES: u64 = 8 << 20;
 /// Parts of one object that are sent to S3 at once.
 const PARTS_IN_FLIGHT: usize = 1;
 
+/// How a folder store is opened.
+pub type OpenFolder = fn(&FolderSettings) -> s3dedup_actors::model::Result<FolderStore>;
+
 /// An engine that runs.
 pub struct Started {
     /// The door for front ends.
@@ -46,7 +49,7 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     let instance = config.instance_id(port);
     let Metadata { store: metadata, registry } = metadata::open(config, &instance).await?;
     reached(Point::StartAfterOpenMetadata).await?;
-    let contents = open_contents(config).await?;
+    let contents = open_contents(config, FolderStore::open).await?;
     matching::check(metadata.as_ref(), contents.as_ref()).await?;
     let membership = match registry {
         Some(registry) => Some(membership::join(config, registry, port).await?),
@@ -79,10 +82,11 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     Ok(Started { engine, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
 }
 
-/// Opens the content store.
-pub async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
+/// Opens the content store; a folder by `open`: [`FolderStore::open`] for its only user, [`FolderStore::attach`]
+/// for somebody who looks on.
+pub async fn open_contents(config: &Config, open: OpenFolder) -> Result<Arc<dyn BlobStore>, StartError> {
     match config.storage() {
-        Storage::Filesystem => open_folder(&config.data_dir.join("blobs"), config),
+        Storage::Filesystem => open_folder(&config.data_dir.join("blobs"), config, open),
         Storage::S3 { endpoint, access_key, secret_key } => {
             let s3 = &config.bucket.s3;
             let (access_key, secret_key) = (access_key.reveal(), secret_key.reveal());
@@ -97,12 +101,12 @@ pub async fn open_contents(config: &Config) -> Result<Arc<dyn BlobStore>, StartE
     }
 }
 
-fn open_folder(root: &Path, config: &Config) -> Result<Arc<dyn BlobStore>, StartError> {
+fn open_folder(root: &Path, config: &Config, open: OpenFolder) -> Result<Arc<dyn BlobStore>, StartError> {
     let write_threads = config.actors.uploader_pool_size;
     let settings = FolderSettings { root: root.to_owned(), write_threads, read_threads: READ_THREADS };
     let shown = root.display();
     let failed = |error| StartError::new(format!("cannot use the content folder path={shown} error=\"{error}\""));
-    Ok(Arc::new(FolderStore::open(&settings).map_err(failed)?))
+    Ok(Arc::new(open(&settings).map_err(failed)?))
 }
 
 /// A bucket that does not answer yet is no reason not to start: clients are told 503 until it does.
@@ -118,17 +122,21 @@ async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartEr
     Ok(Arc::new(store))
 }
 
-fn engine_settings(config: &Config, instance: String) -> EngineSettings {
+/// How names of new objects are spread.
+pub fn layout(config: &Config) -> KeyLayout {
     let KeySharding { enabled, depth } = config.bucket.s3.key_sharding;
+    KeyLayout::new(if enabled { u8::try_from(depth).unwrap_or(KeyLayout::DEPTH_MAX) } else { 0 })
+}
+
+fn engine_settings(config: &Config, instance: String) -> EngineSettings {
     let distributed_locks = (config.locks_type == LocksType::Postgres).then(|| {
         let postgres = metadata::lock_settings(config, &instance);
         let held_max = config.locks.held_max;
         DistributedLockSettings { held_max, ..DistributedLockSettings::new(postgres, &config.bucket.name) }
     });
-    let depth = if enabled { u8::try_from(depth).unwrap_or(KeyLayout::DEPTH_MAX) } else { 0 };
     EngineSettings {
         instance,
-        layout: KeyLayout::new(depth),
+        layout: layout(config),
         spool: SpoolLimits {
             memory_bytes_max: config.bucket.max_inmemory_size,
             temp_dir: config.bucket.temp_dir.clone(),

@@ -27,11 +27,13 @@ pub async fn check(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Result
     let BlobPage { blobs, next, .. } = page;
     // Another instance may have begun to upload in between. Its intent is committed before its object is there, so
     // a second look sees the one if the first saw the other.
-    let is_new = totals.uploads_begun == 0 && !blobs.is_empty();
+    // One that was rebuilt from the objects knows contents without an upload.
+    let is_new = totals.uploads_begun == 0 && totals.contents == 0 && !blobs.is_empty();
     if is_new && metadata.totals().await.map_err(failed)?.uploads_begun == 0 {
         return Err(StartError::new(
             "the database is new but the content store already holds contents: \
-             restore the database that belongs to them, or use an empty folder or bucket",
+             restore the database that belongs to them, rebuild it (s3dedup repair --rebuild), \
+             or use an empty folder or bucket",
         ));
     }
     if totals.contents > 0 && blobs.is_empty() && next.is_none() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use s3dedup_actors::cleaner::{CleanOptions, CleanReport, Cleaner};
 use s3dedup_actors::model::Kind;
-use s3dedup_actors::store::blob::BlobStore;
+use s3dedup_actors::store::blob::{BlobStore, FolderStore};
 use s3dedup_actors::store::meta::MetaStore;
 
 use crate::boot::metadata::Metadata;
@@ -47,7 +47,7 @@ async fn open(config: &Config) -> Result<(Arc<dyn MetaStore>, Arc<dyn BlobStore>
     if let Some(registry) = registry {
         membership::check_contents(config, registry.as_ref()).await?;
     }
-    let contents = engine::open_contents(config).await?;
+    let contents = engine::open_contents(config, FolderStore::open).await?;
     matching::check(metadata.as_ref(), contents.as_ref()).await?;
     Ok((metadata, contents))
 }

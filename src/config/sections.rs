@@ -42,6 +42,9 @@ pub struct Config {
     pub cache: Cache,
     /// Compression of plain uploads.
     pub compression: Compression,
+    /// What repairs may use.
+    #[serde(default)]
+    pub repair: Repair,
 }
 
 /// Section `logging`.
@@ -215,6 +218,13 @@ pub struct Cache {
 pub struct Compression {
     /// gzip level of plain uploads.
     pub level: u32,
+}
+
+/// Section `repair`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Repair {
+    /// A server that damaged contents may be fetched from.
+    pub fallback_url: Option<String>,
 }
 
 /// A text that is never shown: neither by `Debug` nor, for want of one, by `Display`.

@@ -177,6 +177,9 @@ pub static SETTINGS: &[Setting] = &[
         "memory for small contents that are read often"),
     number("compression.level", "COMPRESSION_LEVEL", "6", (0, 9), "0 = none, 9 = smallest",
         "how hard plain uploads are compressed"),
+
+    optional("http://old-filetracker:9999", row("repair.fallback_url", "FALLBACK_URL", "", Kind::Text,
+        "server with the Filetracker protocol, its prefix included, that `s3dedup repair` fetches damaged contents from")),
 ];
 
 /// The setting of that key.

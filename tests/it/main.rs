@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that panics fails its test, as it should")]
 
 mod api;
+mod care;
 mod clean;
 mod client;
 mod cluster;

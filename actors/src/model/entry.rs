@@ -15,6 +15,11 @@ impl Namespace {
     /// The one namespace of the Filetracker protocol.
     pub const FILETRACKER: Self = Self(1);
 
+    /// The namespace with this number.
+    pub const fn from_id(id: u32) -> Self {
+        Self(id)
+    }
+
     /// The number under which metadata stores keep it.
     pub const fn id(self) -> u32 {
         self.0

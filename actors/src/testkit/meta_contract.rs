@@ -1,4 +1,4 @@
-//! What every [`MetaStore`] must do. Each check gets an empty store.
+//! What every [`MetaStore`](crate::store::meta::MetaStore) must do. Each check gets an empty store.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NewIntent, PlanPut, PutCommit, PutPlan, Totals, UnusedPage,
+    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, NewIntent, PlanPut, PutCommit, PutPlan, Totals, UnusedPage,
 };
 
 /// The store under test.
-pub type Store = Arc<dyn MetaStore>;
+pub type Store = Arc<dyn MetaCare>;
 
 /// What makes an empty store; the second value keeps its server or folder alive.
 pub type Factory<'a, G> = &'a dyn Fn() -> Pin<Box<dyn Future<Output = (Store, G)> + 'a>>;
 
 /// Later than every upload and deletion of a check.
-const FAR_FUTURE: Stamp = Stamp::from_seconds(1 << 40);
+pub(super) const FAR_FUTURE: Stamp = Stamp::from_seconds(1 << 40);
 
 /// Runs every check, each on a store of its own, and names the one that fails.
 pub async fn run<G>(factory: Factory<'_, G>) {
@@ -53,14 +53,24 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         only_one_leads_at_a_time
         a_local_reader_sees_what_was_committed
     }
+    use super::care_contract::*;
+    checks! {
+        a_store_that_only_served_is_whole
+        names_are_paged_with_what_they_hold
+        an_adopted_object_is_a_content_without_names
+        a_replaced_object_is_kept_in_quarantine
+        an_intent_that_was_condemned_replaces_nothing
+        an_object_of_an_intent_can_be_adopted_and_is_not_condemned_then
+        a_content_whose_object_is_in_quarantine_is_not_cleaned
+    }
 }
 
 /// The content whose digest is 32 times `byte`.
-fn digest(byte: u8) -> Digest {
+pub(super) fn digest(byte: u8) -> Digest {
     Digest::from_bytes([byte; 32])
 }
 
-fn key(name: &str) -> EntryKey {
+pub(super) fn key(name: &str) -> EntryKey {
     match EntryKey::parse(Namespace::FILETRACKER, name.as_bytes()) {
         Ok(key) => key,
         Err(error) => panic!("{name}: {error}"),
@@ -74,18 +84,18 @@ fn plan(name: &str, stamp: i64, byte: u8, with_intent: bool) -> PlanPut {
     PlanPut { key: key(name), stamp: Stamp::from_seconds(stamp), digest: digest(byte), logical_size, intent }
 }
 
-fn stored(key: BlobKey, byte: u8) -> StoredBlob {
+pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
     let stored_hash = BlobHash::from_bytes([byte ^ 0xff; 32]);
     StoredBlob { key, encoding: Encoding::Gzip, stored_size: u64::from(byte), stored_hash }
 }
 
-fn commit(name: &str, stamp: i64, byte: u8, upload: (IntentId, BlobKey)) -> CommitPut {
+pub(super) fn commit(name: &str, stamp: i64, byte: u8, upload: (IntentId, BlobKey)) -> CommitPut {
     let (intent, blob) = (upload.0, stored(upload.1, byte));
     CommitPut { key: key(name), stamp: Stamp::from_seconds(stamp), logical_size: u64::from(byte) * 10, intent, blob }
 }
 
 #[track_caller]
-fn ok<T>(result: crate::model::Result<T>) -> T {
+pub(super) fn ok<T>(result: crate::model::Result<T>) -> T {
     match result {
         Ok(value) => value,
         Err(error) => panic!("{error}"),
@@ -93,7 +103,7 @@ fn ok<T>(result: crate::model::Result<T>) -> T {
 }
 
 /// Plans the upload of a content that must be unknown.
-async fn begin(store: &Store, name: &str, stamp: i64, byte: u8) -> (IntentId, BlobKey) {
+pub(super) async fn begin(store: &Store, name: &str, stamp: i64, byte: u8) -> (IntentId, BlobKey) {
     match ok(store.plan_put(plan(name, stamp, byte, true)).await) {
         PutPlan::Upload { intent, key } => (intent, key),
         other => panic!("expected an upload, got {other:?}"),
@@ -101,7 +111,7 @@ async fn begin(store: &Store, name: &str, stamp: i64, byte: u8) -> (IntentId, Bl
 }
 
 /// A whole put, as the engine does it.
-async fn put(store: &Store, name: &str, stamp: i64, byte: u8) {
+pub(super) async fn put(store: &Store, name: &str, stamp: i64, byte: u8) {
     match ok(store.plan_put(plan(name, stamp, byte, true)).await) {
         PutPlan::Committed => {}
         PutPlan::Upload { intent, key } => {
@@ -113,7 +123,7 @@ async fn put(store: &Store, name: &str, stamp: i64, byte: u8) {
 }
 
 /// Version and content byte of a name.
-async fn get(store: &Store, name: &str) -> Option<(i64, u8)> {
+pub(super) async fn get(store: &Store, name: &str) -> Option<(i64, u8)> {
     let entry = ok(store.lookup(key(name)).await)?;
     let byte = entry.digest.as_bytes()[0];
     let Recipe::Whole(blob) = &entry.recipe;
@@ -123,16 +133,16 @@ async fn get(store: &Store, name: &str) -> Option<(i64, u8)> {
     Some((entry.stamp.seconds(), byte))
 }
 
-async fn delete(store: &Store, name: &str, stamp: i64) -> DeleteOutcome {
+pub(super) async fn delete(store: &Store, name: &str, stamp: i64) -> DeleteOutcome {
     ok(store.delete(key(name), Stamp::from_seconds(stamp)).await)
 }
 
-async fn totals(store: &Store) -> [u64; 4] {
+pub(super) async fn totals(store: &Store) -> [u64; 4] {
     let Totals { entries, contents, logical_bytes, stored_bytes, .. } = ok(store.totals().await);
     [entries, contents, logical_bytes, stored_bytes]
 }
 
-async fn condemn(store: &Store, byte: u8, unused_since: Stamp) -> Option<Recipe> {
+pub(super) async fn condemn(store: &Store, byte: u8, unused_since: Stamp) -> Option<Recipe> {
     let condemned = ok(store.condemn(vec![digest(byte)], unused_since).await);
     assert!(condemned.len() <= 1);
     condemned.first().copied().map(Recipe::Whole)

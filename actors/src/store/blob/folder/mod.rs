@@ -46,8 +46,14 @@ impl FolderStore {
     pub fn open(settings: &FolderSettings) -> Result<Self> {
         let failed = |error| Error::io("open the content folder", error);
         std::fs::create_dir_all(&settings.root).map_err(failed)?;
+        write::remove_leftovers(&settings.root).map_err(failed)?;
+        Self::attach(settings)
+    }
+
+    /// The folder as it is: nothing is made or removed, a server may use it meanwhile. Blocks.
+    pub fn attach(settings: &FolderSettings) -> Result<Self> {
+        let failed = |error| Error::io("open the content folder", error);
         let root = settings.root.canonicalize().map_err(failed)?;
-        write::remove_leftovers(&root).map_err(failed)?;
         let backlog = |threads: usize| threads * 4;
         let writes = BlockingPool::start("folder-write", settings.write_threads, backlog(settings.write_threads));
         let reads = BlockingPool::start("folder-read", settings.read_threads, backlog(settings.read_threads));

@@ -12,7 +12,7 @@ use crate::model::{BlobKey, Digest, Recipe, Result, Stamp, StoredBlob};
 use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
 
 /// So many contents are dealt with in one transaction: each takes a place in the server's table of locks.
-const PER_TRANSACTION: usize = 100;
+pub(super) const PER_TRANSACTION: usize = 100;
 
 const LIST_UNUSED: Sql = Sql {
     text: "SELECT c.unused_since, c.digest, coalesce(r.stored_size, 0)
@@ -66,6 +66,8 @@ const ARE_KNOWN: Sql = Sql {
                 WHERE i.digest = k.digest AND i.generation = k.generation AND i.key_depth = k.key_depth)
             OR EXISTS (SELECT 1 FROM s3dedup.condemned c
                 WHERE c.digest = k.digest AND c.generation = k.generation AND c.key_depth = k.key_depth)
+            OR EXISTS (SELECT 1 FROM s3dedup.quarantined q
+                WHERE q.digest = k.digest AND q.generation = k.generation AND q.key_depth = k.key_depth)
         FROM unnest($1, $2, $3) WITH ORDINALITY AS k (digest, generation, key_depth, number) ORDER BY k.number",
     types: &[Type::BYTEA_ARRAY, Type::INT8_ARRAY, Type::INT4_ARRAY],
 };
@@ -236,14 +238,14 @@ pub(super) async fn lead(database: &Database, task: &str, holder: &str, term: Du
 }
 
 /// Names of objects as columns.
-struct Columns<'a> {
-    digests: Vec<&'a [u8]>,
-    generations: Vec<i64>,
+pub(super) struct Columns<'a> {
+    pub(super) digests: Vec<&'a [u8]>,
+    pub(super) generations: Vec<i64>,
     depths: Vec<i32>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(keys: &'a [BlobKey]) -> Result<Self> {
+    pub(super) fn of(keys: &'a [BlobKey]) -> Result<Self> {
         Ok(Self {
             digests: keys.iter().map(|key| key.digest.as_bytes().as_slice()).collect(),
             generations: keys.iter().map(|key| signed(key.generation)).collect::<Result<_>>()?,
@@ -252,6 +254,6 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn limit(rows: usize) -> i64 {
+pub(super) fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }

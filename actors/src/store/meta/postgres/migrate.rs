@@ -7,7 +7,11 @@ use crate::store::postgres::{Session, sql_error};
 
 /// The schema, one step per version; steps are only ever added, and each must leave what the release
 /// before it needs: instances are updated one after the other.
-const STEPS: &[&str] = &[include_str!("schema/0001_initial.sql"), include_str!("schema/0002_orphans.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema/0001_initial.sql"),
+    include_str!("schema/0002_orphans.sql"),
+    include_str!("schema/0003_quarantine.sql"),
+];
 
 /// What the lock session and the queries need.
 const SERVER_VERSION_MIN: u32 = 140_000;

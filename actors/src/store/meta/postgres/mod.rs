@@ -13,6 +13,8 @@ use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Entry, EntryKey, Result, Stamp, StoredBlob};
 use crate::store::postgres::{Connector, PostgresSettings};
 
+mod audit;
+mod care;
 mod clean;
 mod clock;
 mod database;
@@ -27,6 +29,7 @@ use database::Database;
 /// The store. Its connections are opened when they are needed, and driven by the runtime that needs them.
 pub struct PostgresStore {
     database: Database,
+    settings: PostgresSettings,
 }
 
 impl PostgresStore {
@@ -43,7 +46,8 @@ impl PostgresStore {
 
     /// The store as it is: nothing is checked or changed, no connection opened.
     pub fn attach(settings: &PostgresSettings, connections: usize, backlog: usize) -> Result<Self> {
-        Ok(Self { database: Database::new(settings, connections.max(1), backlog)? })
+        let database = Database::new(settings, connections.max(1), backlog)?;
+        Ok(Self { database, settings: settings.clone() })
     }
 
     /// Connections that are open, and how many of them are idle.

@@ -46,7 +46,8 @@ fn condemn_one(connection: &Write<'_>, digest: Digest, unused_since: Stamp) -> R
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
         FROM contents c JOIN representations r ON r.digest = c.digest
-        WHERE c.digest = ?1 AND c.refs = 0 AND c.unused_since <= ?2";
+        WHERE c.digest = ?1 AND c.refs = 0 AND c.unused_since <= ?2 AND NOT EXISTS (
+            SELECT 1 FROM quarantined q WHERE q.digest = r.digest AND q.generation = r.generation)";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let row = statement.query_row(params![digest.as_bytes(), unused_since.seconds()], |row| raw_blob(row, 0));
     let Some(raw) = row.optional().map_err(failed)? else { return Ok(None) };
@@ -174,7 +175,8 @@ pub(super) fn are_known(connection: &Connection, keys: &[BlobKey]) -> Result<Vec
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT EXISTS (SELECT 1 FROM representations WHERE digest = ?1 AND generation = ?2 AND key_depth = ?3)
             OR EXISTS (SELECT 1 FROM intents WHERE digest = ?1 AND generation = ?2 AND key_depth = ?3)
-            OR EXISTS (SELECT 1 FROM condemned WHERE digest = ?1 AND generation = ?2 AND key_depth = ?3)";
+            OR EXISTS (SELECT 1 FROM condemned WHERE digest = ?1 AND generation = ?2 AND key_depth = ?3)
+            OR EXISTS (SELECT 1 FROM quarantined WHERE digest = ?1 AND generation = ?2 AND key_depth = ?3)";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut is_known = |key: &BlobKey| {
         let generation = to_sql(key.generation)?;
@@ -190,6 +192,7 @@ pub(super) fn condemn_unknown(connection: &Connection, keys: &[BlobKey]) -> Resu
     // Another depth of the same generation counts as known: it could not be condemned beside it.
     let sql = "SELECT EXISTS (SELECT 1 FROM representations WHERE digest = ?1 AND generation = ?2)
             OR EXISTS (SELECT 1 FROM intents WHERE digest = ?1 AND generation = ?2)
+            OR EXISTS (SELECT 1 FROM quarantined WHERE digest = ?1 AND generation = ?2)
             OR EXISTS (SELECT 1 FROM condemned WHERE digest = ?1 AND generation = ?2)";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut condemned = Vec::with_capacity(keys.len());
@@ -203,7 +206,7 @@ pub(super) fn condemn_unknown(connection: &Connection, keys: &[BlobKey]) -> Resu
     Ok(condemned)
 }
 
-fn read_digest(bytes: &[u8]) -> Result<Digest> {
+pub(super) fn read_digest(bytes: &[u8]) -> Result<Digest> {
     Digest::from_slice(bytes).ok_or_else(|| damaged("length of a digest"))
 }
 

@@ -19,7 +19,7 @@ const APPLICATION_ID: [u8; 4] = *b"s3dd";
 const APPLICATION_ID_AT: usize = 68;
 
 /// The schema, one step per version; steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema/0001_initial.sql")];
+const STEPS: &[&str] = &[include_str!("schema/0001_initial.sql"), include_str!("schema/0002_quarantine.sql")];
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,6 +31,26 @@ pub(super) fn open(path: &Path, cache_kib: u32) -> Result<Connection> {
     migrate(&connection)?;
     failpoint::hit_blocking(Point::StartAfterMigrate)?;
     Ok(connection)
+}
+
+/// Refuses a database that is not there, not ours or not of this program's version; changes nothing.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(APPLICATION_ID_AT as u64 + 4).read_to_end(&mut head));
+    read.map_err(|error| Error::io("can't open the database", error))?;
+    if head.get(APPLICATION_ID_AT..) != Some(&APPLICATION_ID) {
+        return Err(Error::new(Kind::Invalid, "the database file belongs to another program, or to none yet"));
+    }
+    let connection = connect(path, 1024)?;
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    let version = version.map_err(|error| sql_error("read the database", error))?;
+    if version != STEPS.len() as i64 {
+        let known = STEPS.len();
+        let text =
+            format!("the database has schema version {version}, this program needs {known}: start a server first");
+        return Err(Error::new(Kind::Invalid, text));
+    }
+    Ok(())
 }
 
 /// Marks an empty or missing file as ours and refuses one that is not.

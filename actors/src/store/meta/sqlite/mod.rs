@@ -14,6 +14,8 @@ use super::{
 use crate::model::{BlobKey, Digest, Entry, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::store::blocking::WorkerPool;
 
+mod audit;
+mod care;
 mod clean;
 mod migrate;
 mod put;
@@ -60,6 +62,22 @@ impl SqliteStore {
         let readers = WorkerPool::with_states("sqlite-reader", readers, settings.backlog).map_err(threads)?;
         let writer = writer::Writer::start(connection, settings.backlog).map_err(threads)?;
         Ok(Self { path: settings.path.clone(), writer, readers, recent: Cache::new(RECENT_MAX) })
+    }
+
+    /// The store as it is, for reading only; a server may use it meanwhile. A database that is not there or has
+    /// another version is refused. Blocks.
+    pub fn attach(settings: &SqliteSettings) -> Result<Self> {
+        let threads = |error| Error::io("start the database threads", error);
+        migrate::check(&settings.path)?;
+        let readers = (0..settings.connections.max(1)).map(|_| open_reader(&settings.path));
+        let readers = readers.collect::<Result<Vec<_>>>()?;
+        let readers = WorkerPool::with_states("sqlite-reader", readers, settings.backlog).map_err(threads)?;
+        Ok(Self {
+            path: settings.path.clone(),
+            writer: writer::Writer::absent(),
+            readers,
+            recent: Cache::new(RECENT_MAX),
+        })
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T>

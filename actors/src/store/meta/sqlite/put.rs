@@ -157,7 +157,7 @@ fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
 }
 
 /// Writes an intent under a generation that no object of this content has had or may still have.
-fn make_intent(connection: &Connection, digest: Digest, intent: &NewIntent) -> Result<(IntentId, BlobKey)> {
+pub(super) fn make_intent(connection: &Connection, digest: Digest, intent: &NewIntent) -> Result<(IntentId, BlobKey)> {
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT max(
             (SELECT generation_floor FROM state WHERE id = 1),
@@ -174,7 +174,7 @@ fn make_intent(connection: &Connection, digest: Digest, intent: &NewIntent) -> R
 }
 
 /// Removes an intent; `false` when it does not stand any more.
-fn take_intent(connection: &Connection, intent: IntentId, key: BlobKey) -> Result<bool> {
+pub(super) fn take_intent(connection: &Connection, intent: IntentId, key: BlobKey) -> Result<bool> {
     let sql = "DELETE FROM intents WHERE id = ?1 AND digest = ?2 AND generation = ?3";
     let taken = execute(connection, sql, params![intent.0, key.digest.as_bytes(), to_sql(key.generation)?])?;
     Ok(taken == 1)
@@ -192,7 +192,7 @@ fn current(connection: &Connection, key: &EntryKey) -> Result<Option<Current>> {
 }
 
 /// The size of a content; `None` when it is unknown.
-fn logical_size(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
+pub(super) fn logical_size(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
     let failed = |error| sql_error("read the database", error);
     let mut statement =
         connection.prepare_cached("SELECT logical_size FROM contents WHERE digest = ?1").map_err(failed)?;

@@ -123,6 +123,11 @@ impl Write<'_> {
         });
     }
 
+    /// Forgets what is to be added: the totals in the database have it already.
+    pub(super) fn forget_totals(&self) {
+        self.totals.set(TotalsChange::default());
+    }
+
     fn write_totals(&self) -> rusqlite::Result<()> {
         let sum = self.totals.get();
         if sum == TotalsChange::default() {
@@ -158,6 +163,11 @@ impl Writer {
         let thread = std::thread::Builder::new().name("sqlite-writer".into());
         let thread = thread.spawn(move || write_until_closed(&connection, &inbox))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// None: everything is refused.
+    pub(super) fn absent() -> Self {
+        Self { jobs: None, thread: None }
     }
 
     /// Runs `work` inside a write transaction and answers once it is durable. A full queue is

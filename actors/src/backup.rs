@@ -1,0 +1,187 @@
+//! Names as lines of JSON, and back.
+//!
+//! The first line is a header, the last one says how many names there are, so that a file that was cut off is known
+//! as such. A line in between is a name with its version and what it holds. Pages are read one after the other: names
+//! that a server changes meanwhile are there as they were or as they are.
+
+use std::io::{self, BufRead, Write};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result, Stamp};
+use crate::store::meta::{MetaCare, PlanPut, PutPlan};
+
+/// The version of the format.
+const FORMAT: u32 = 1;
+/// What such a file says of itself.
+const KIND: &str = "s3dedup names";
+/// Names of one page.
+const PAGE_ROWS: usize = 1000;
+/// Names that are written at once: they share commits.
+const CONCURRENCY: usize = 128;
+/// Names without a content that are told; more are only counted.
+const MISSING_MAX: usize = 1000;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    kind: String,
+    format: u32,
+    /// Seconds since 1970.
+    created: i64,
+    /// Names when the export began.
+    entries: u64,
+    contents: u64,
+    logical_bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    namespace: u32,
+    name: String,
+    version: i64,
+    sha256: String,
+    size: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    end: u64,
+}
+
+/// Writes all names; returns how many there are.
+pub async fn export(metadata: &dyn MetaCare, out: &mut dyn Write) -> Result<u64> {
+    let totals = metadata.totals().await?;
+    let header = Header {
+        kind: KIND.to_owned(),
+        format: FORMAT,
+        created: Stamp::now().seconds(),
+        entries: totals.entries,
+        contents: totals.contents,
+        logical_bytes: totals.logical_bytes,
+    };
+    write_line(out, &header)?;
+    let (mut after, mut names) = (None, 0);
+    loop {
+        let page = metadata.names(after, PAGE_ROWS).await?;
+        let Some(last) = page.last() else { break };
+        names += page.len() as u64;
+        for named in &page {
+            let line = Line {
+                namespace: named.key.namespace().id(),
+                name: named.key.name().to_owned(),
+                version: named.stamp.seconds(),
+                sha256: named.digest.to_string(),
+                size: named.logical_size,
+            };
+            write_line(out, &line)?;
+        }
+        after = Some(last.key.clone());
+    }
+    write_line(out, &End { end: names })?;
+    out.flush().map_err(unwritable)?;
+    Ok(names)
+}
+
+fn write_line(out: &mut dyn Write, line: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(line).map_err(|error| Error::new(Kind::Internal, "json").with_source(error))?;
+    writeln!(out, "{text}").map_err(unwritable)
+}
+
+fn unwritable(error: io::Error) -> Error {
+    Error::io("cannot write the names", error)
+}
+
+/// What became of the names of a file.
+#[derive(Clone, Default, Debug)]
+pub struct Imported {
+    /// Names that hold what the file says.
+    pub restored: u64,
+    /// Names that have a newer version, which stays.
+    pub newer: u64,
+    /// Names whose content is unknown.
+    pub missing: u64,
+    /// The first of them, with their contents.
+    pub first_missing: Vec<(EntryKey, Digest)>,
+}
+
+/// Restores the names of a file whose contents are known, each as an upload of a known content does: the newest
+/// version wins. May be repeated.
+pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<Imported> {
+    let mut lines = Lines { input, number: 0, text: String::new() };
+    let header: Header = lines.next()?.ok_or_else(|| wrong(1, "there is no header"))?;
+    if header.kind != KIND || header.format != FORMAT {
+        return Err(wrong(1, "it is no export of this format"));
+    }
+    let (mut imported, mut seen) = (Imported::default(), 0);
+    let mut is_complete = false;
+    while !is_complete {
+        let mut plans = Vec::with_capacity(PAGE_ROWS);
+        while plans.len() < PAGE_ROWS {
+            let value: serde_json::Value = lines.next()?.ok_or_else(|| wrong(lines.number, "it was cut off"))?;
+            if let Some(end) = value["end"].as_u64() {
+                if end != seen {
+                    return Err(wrong(lines.number, "names are missing in it"));
+                }
+                is_complete = true;
+                break;
+            }
+            plans.push(plan(value).map_err(|why| wrong(lines.number, &why))?);
+            seen += 1;
+        }
+        let put = |plan: PlanPut| async move {
+            let (key, digest) = (plan.key.clone(), plan.digest);
+            metadata.plan_put(plan).await.map(|outcome| (key, digest, outcome))
+        };
+        let outcomes = stream::iter(plans).map(put).buffer_unordered(CONCURRENCY);
+        for (key, digest, outcome) in outcomes.try_collect::<Vec<_>>().await? {
+            match outcome {
+                PutPlan::Committed => imported.restored += 1,
+                PutPlan::Stale { .. } => imported.newer += 1,
+                PutPlan::Missing | PutPlan::Upload { .. } => {
+                    imported.missing += 1;
+                    if imported.first_missing.len() < MISSING_MAX {
+                        imported.first_missing.push((key, digest));
+                    }
+                }
+            }
+        }
+    }
+    imported.first_missing.sort();
+    Ok(imported)
+}
+
+fn plan(value: serde_json::Value) -> Result<PlanPut, String> {
+    let line: Line = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let key = EntryKey::parse(Namespace::from_id(line.namespace), line.name.as_bytes());
+    Ok(PlanPut {
+        key: key.map_err(|error| error.to_string())?,
+        stamp: Stamp::from_seconds(line.version),
+        digest: line.sha256.parse().map_err(|_| "the digest cannot be read".to_owned())?,
+        logical_size: line.size.unwrap_or_default(),
+        intent: None,
+    })
+}
+
+struct Lines<'a> {
+    input: &'a mut dyn BufRead,
+    number: u64,
+    text: String,
+}
+
+impl Lines<'_> {
+    fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        self.text.clear();
+        self.number += 1;
+        let read = self.input.read_line(&mut self.text);
+        if read.map_err(|error| Error::io("cannot read the names", error))? == 0 {
+            return Ok(None);
+        }
+        let parsed = serde_json::from_str(&self.text);
+        parsed.map(Some).map_err(|error| wrong(self.number, &error.to_string()))
+    }
+}
+
+fn wrong(line: u64, why: &str) -> Error {
+    Error::new(Kind::Invalid, format!("the file of names is not good, line {line}: {why}"))
+}

@@ -1,0 +1,231 @@
+//! What is to be done: looked at, decided, nothing changed yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{Repairer, stored};
+use crate::model::{BlobInfo, BlobKey, Digest, EntryKey, Kind, Result, StoredBlob};
+use crate::store::meta::Finding;
+use crate::verify::{
+    Damage, DamageKind, Phase, Tools, VerifyReport, VerifySettings, VerifyState, before, content_now, unknown, verify,
+};
+
+/// Names asked for at once.
+const PAGE_NAMES: usize = 1000;
+/// Names of a content that a fallback is asked for.
+const NAMES_TRIED_MAX: usize = 5;
+
+/// One step of a repair.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// An object that nothing knows of holds a content that nothing knows of: the content becomes known.
+    Adopt {
+        /// The object.
+        blob: StoredBlob,
+        /// The size of the content.
+        logical_size: u64,
+    },
+    /// Another object of the content is whole (or the same one, described wrong): it becomes the content's.
+    Switch {
+        /// The one that was.
+        from: Option<BlobKey>,
+        /// The one that is whole.
+        blob: StoredBlob,
+        /// The size of the content.
+        logical_size: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The fallback has the content under this name: it is stored anew.
+    Refetch {
+        /// The content.
+        digest: Digest,
+        /// The object that was.
+        from: Option<BlobKey>,
+        /// The name.
+        name: EntryKey,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// There is no whole object to be had: this one is kept as it is.
+    Quarantine {
+        /// The object.
+        key: BlobKey,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// References are counted anew.
+    Recount {
+        /// The content.
+        digest: Digest,
+    },
+    /// Totals are counted anew.
+    Totals,
+}
+
+impl Action {
+    /// The action as an object of a report.
+    pub fn to_json(&self) -> Value {
+        let name = |key: &Option<BlobKey>| key.map(|key| key.to_string());
+        match self {
+            Self::Adopt { blob, logical_size } => {
+                json!({ "action": "adopt", "object": blob.key.to_string(), "logical_size": logical_size })
+            }
+            Self::Switch { from, blob, reason, .. } => {
+                json!({ "action": "switch", "from": name(from), "to": blob.key.to_string(), "reason": reason })
+            }
+            Self::Refetch { digest, from, name: file, reason } => json!({
+                "action": "refetch", "digest": digest.to_string(), "from": name(from), "name": file.name(),
+                "reason": reason,
+            }),
+            Self::Quarantine { key, reason } => {
+                json!({ "action": "quarantine", "object": key.to_string(), "reason": reason })
+            }
+            Self::Recount { digest } => json!({ "action": "recount", "digest": digest.to_string() }),
+            Self::Totals => json!({ "action": "totals" }),
+        }
+    }
+}
+
+/// What is wrong and what is to be done about it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What was found.
+    pub found: VerifyReport,
+    /// What is to be done, in this order.
+    pub actions: Vec<Action>,
+    /// What cannot be put right.
+    pub lost: Vec<Damage>,
+}
+
+/// A content whose bytes cannot be read.
+struct Loss {
+    from: Option<BlobKey>,
+    damage: Damage,
+    candidates: Vec<BlobKey>,
+}
+
+/// Looks the store over and decides.
+pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
+    let mut save = |_: &VerifyState| Ok(());
+    let tools = Tools { examiner: with.examiner, progress: with.progress, save: &mut save };
+    let settings = VerifySettings { deep, concurrency: with.concurrency };
+    let found = verify(with.stores, &settings, VerifyState::default(), tools).await?;
+    with.progress.enter(Phase::Orphans);
+    let mut losses = losses(&found.damages);
+    let mut actions = objects(with, &mut losses).await?;
+    let (mut lost, mut recount) = (Vec::new(), BTreeSet::new());
+    for (digest, loss) in &losses {
+        match decide(with, *digest, loss).await? {
+            Some(action @ Action::Quarantine { .. }) => {
+                actions.push(action);
+                lost.push(loss.damage.clone());
+            }
+            Some(action) => {
+                actions.push(action);
+                recount.insert(*digest);
+            }
+            None => lost.push(loss.damage.clone()),
+        }
+    }
+    let wrong = found.damages.iter().filter(|damage| !damage.is_loss());
+    recount.extend(wrong.filter(|damage| matches!(damage.kind, DamageKind::Metadata(_))).map(|damage| damage.digest));
+    actions.extend(recount.into_iter().map(|digest| Action::Recount { digest }));
+    let is_total_wrong = found.damages.iter().any(|damage| matches!(damage.kind, DamageKind::Totals { .. }));
+    let is_changed = actions.iter().any(|action| !matches!(action, Action::Quarantine { .. }));
+    if is_total_wrong || is_changed {
+        actions.push(Action::Totals);
+    }
+    Ok(Plan { found, actions, lost })
+}
+
+/// Contents that cannot be read, each once.
+fn losses(damages: &[Damage]) -> BTreeMap<Digest, Loss> {
+    let mut losses: BTreeMap<Digest, Loss> = BTreeMap::new();
+    for damage in damages.iter().filter(|damage| damage.is_loss()) {
+        let from = match damage.kind {
+            DamageKind::Metadata(Finding::StrayRepresentation { key, .. }) => Some(key),
+            _ => damage.object,
+        };
+        let new = || Loss { from, damage: damage.clone(), candidates: from.into_iter().collect() };
+        let loss = losses.entry(damage.digest).or_insert_with(new);
+        if loss.from.is_none() && from.is_some() {
+            loss.from = from;
+            loss.candidates.extend(from);
+        }
+    }
+    losses
+}
+
+/// Walks all objects: those of lost contents are candidates, those that nothing knows of may be adopted.
+async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Result<Vec<Action>> {
+    let mut adopted: BTreeMap<Digest, Action> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        for (key, _) in &page.blobs {
+            if let Some(loss) = losses.get_mut(&key.digest)
+                && !loss.candidates.contains(key)
+            {
+                loss.candidates.push(*key);
+            }
+        }
+        for (key, _) in unknown(with.stores, page.blobs).await? {
+            let is_taken = losses.contains_key(&key.digest) || adopted.contains_key(&key.digest);
+            if is_taken || content_now(with.stores, key.digest).await?.is_some() {
+                continue;
+            }
+            if let Some(info) = prove(with, key).await? {
+                let action = Action::Adopt { blob: stored(key, &info), logical_size: info.logical_size };
+                adopted.insert(key.digest, action);
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(adopted.into_values().collect()),
+        }
+    }
+}
+
+async fn decide(with: &Repairer<'_>, digest: Digest, loss: &Loss) -> Result<Option<Action>> {
+    let (from, reason) = (loss.from, loss.damage.word());
+    for key in &loss.candidates {
+        if Some(*key) != from && is_given_up(with, *key).await? {
+            continue;
+        }
+        if let Some(info) = prove(with, *key).await? {
+            let (blob, logical_size) = (stored(*key, &info), info.logical_size);
+            return Ok(Some(Action::Switch { from, blob, logical_size, reason }));
+        }
+    }
+    if let Some(fallback) = with.fallback {
+        for (_, name) in with.stores.metadata.holders(vec![digest], NAMES_TRIED_MAX).await? {
+            if fallback.fetch(&name).await?.is_some_and(|body| body.digest == digest) {
+                return Ok(Some(Action::Refetch { digest, from, name, reason }));
+            }
+        }
+    }
+    let is_there = !matches!(loss.damage.kind, DamageKind::MissingObject);
+    Ok(from.filter(|_| is_there).map(|key| Action::Quarantine { key, reason }))
+}
+
+/// What the object holds, if that is what it is named after.
+async fn prove(with: &Repairer<'_>, key: BlobKey) -> Result<Option<BlobInfo>> {
+    match with.examiner.examine(with.stores.contents.as_ref(), &key).await {
+        Ok(examined) => Ok(examined.and_then(|examined| examined.describe(&key))),
+        Err(error) if error.kind() == Kind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the object is about to be deleted, or in quarantine.
+async fn is_given_up(with: &Repairer<'_>, key: BlobKey) -> Result<bool> {
+    let after = match key.generation.checked_sub(1) {
+        Some(generation) => Some(BlobKey { generation, ..key }),
+        None => before(key.digest).map(|digest| BlobKey { digest, generation: i64::MAX.cast_unsigned(), ..key }),
+    };
+    let condemned = with.stores.metadata.list_condemned(after, 1).await?;
+    let quarantined = with.stores.metadata.list_quarantined(after, 1).await?;
+    Ok(condemned.first() == Some(&key) || quarantined.first().is_some_and(|object| object.key == key))
+}

@@ -1,0 +1,126 @@
+//! Contents from objects, when the database is lost.
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::{Repairer, stored};
+use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
+use crate::store::meta::{SetBlob, SetOutcome};
+use crate::verify::Phase;
+
+/// Names asked for at once.
+const PAGE_NAMES: usize = 1000;
+/// Objects that are told by name.
+const LISTED_MAX: usize = 1000;
+
+/// What became of the objects.
+#[derive(Clone, Default, Debug)]
+pub struct Rebuilt {
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Contents that are known now.
+    pub adopted: u64,
+    /// Further objects of contents that are known.
+    pub superfluous: u64,
+    /// Objects that are not what they should be, now in quarantine.
+    pub refused: u64,
+    /// The first of them.
+    pub first_refused: Vec<BlobKey>,
+    /// Names that are not ours.
+    pub strangers: u64,
+}
+
+impl Rebuilt {
+    /// An object of a report.
+    pub fn to_json(&self) -> Value {
+        let refused: Vec<String> = self.first_refused.iter().map(BlobKey::to_string).collect();
+        json!({
+            "format": 1, "objects": self.objects, "adopted": self.adopted, "superfluous": self.superfluous,
+            "quarantined": self.refused, "first_quarantined": refused, "strangers": self.strangers,
+        })
+    }
+}
+
+enum Outcome {
+    Adopted,
+    Superfluous,
+    Refused(BlobKey),
+}
+
+/// Makes a content known for every object that describes itself, or whose bytes prove what it is; with `deep` all
+/// objects have to prove it. May be repeated after an interruption. A database with names is refused: that is what
+/// repairs are for.
+pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
+    let metadata = &with.stores.metadata;
+    if metadata.totals().await?.entries > 0 {
+        let why = "the database has names: it is not lost; repair it without rebuilding";
+        return Err(Error::new(Kind::Invalid, why));
+    }
+    with.progress.enter(Phase::Contents);
+    let (mut rebuilt, mut after, mut bytes) = (Rebuilt::default(), None, 0);
+    let mut highest = None;
+    loop {
+        let page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        rebuilt.strangers += page.strangers.len() as u64;
+        bytes += page.blobs.iter().map(|(_, size)| size).sum::<u64>();
+        // Whatever became of the uploads of the former database: no later one uses their names.
+        let in_page = page.blobs.iter().map(|(key, _)| key.generation).max();
+        if in_page > highest {
+            highest = in_page;
+            metadata.spend_generation(highest.unwrap_or_default()).await?;
+        }
+        let mut outcomes =
+            stream::iter(page.blobs).map(|(key, size)| adopt(with, key, size, deep)).buffered(with.concurrency.max(1));
+        while let Some(outcome) = outcomes.next().await {
+            rebuilt.objects += 1;
+            match outcome? {
+                Outcome::Adopted => rebuilt.adopted += 1,
+                Outcome::Superfluous => rebuilt.superfluous += 1,
+                Outcome::Refused(key) => {
+                    rebuilt.refused += 1;
+                    if rebuilt.first_refused.len() < LISTED_MAX {
+                        rebuilt.first_refused.push(key);
+                    }
+                }
+            }
+        }
+        with.progress.advance(rebuilt.objects, bytes);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(rebuilt),
+        }
+    }
+}
+
+async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Result<Outcome> {
+    let metadata = &with.stores.metadata;
+    let Some(info) = describe(with, key, size, deep).await? else {
+        metadata.quarantine(key, "not what it should be, found while rebuilding".to_owned()).await?;
+        return Ok(Outcome::Refused(key));
+    };
+    let (blob, logical_size) = (stored(key, &info), info.logical_size);
+    let set = SetBlob { blob, logical_size, expected: None, intent: None, reason: String::new() };
+    match metadata.set_blob(set).await? {
+        SetOutcome::Set => Ok(Outcome::Adopted),
+        SetOutcome::Moved => Ok(Outcome::Superfluous),
+        SetOutcome::Refused => Ok(Outcome::Refused(key)),
+    }
+}
+
+/// What an object is: by its own word, or by its bytes.
+async fn describe(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Result<Option<BlobInfo>> {
+    let contents = with.stores.contents.as_ref();
+    if !deep {
+        match contents.stat(&key).await {
+            Ok(Some(info)) if info.digest == key.digest && info.stored_size == size => return Ok(Some(info)),
+            Ok(_) => {}
+            Err(error) if error.kind() == Kind::Corrupt => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match with.examiner.examine(contents, &key).await {
+        Ok(examined) => Ok(examined.and_then(|examined| examined.describe(&key))),
+        Err(error) if error.kind() == Kind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,262 @@
+//! Transactions that put right what is wrong.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::clean::read_digest;
+use super::put::{execute, logical_size, take_intent};
+use super::read::{blob_key, raw_blob};
+use super::writer::{TotalsChange, Write};
+use super::{SqliteStore, audit, damaged, sql_error, to_sql};
+use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
+use crate::store::meta::{Audit, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome};
+
+#[async_trait]
+impl MetaCare for SqliteStore {
+    async fn audit(&self, findings_max: usize) -> Result<Audit> {
+        self.read(move |connection| audit::audit(connection, findings_max)).await
+    }
+
+    async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
+        self.read(move |connection| holders(connection, &digests, each_max)).await
+    }
+
+    async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>> {
+        self.read(move |connection| names(connection, after.as_ref(), rows)).await
+    }
+
+    async fn recount(&self, digests: Vec<Digest>) -> Result<()> {
+        self.writer.run(move |write| recount(write, &digests)).await
+    }
+
+    async fn recount_totals(&self) -> Result<()> {
+        self.writer.run(recount_totals).await
+    }
+
+    async fn begin_replacement(&self, digest: Digest, intent: NewIntent) -> Result<(IntentId, BlobKey)> {
+        self.writer.run(move |write| begin_replacement(write, digest, &intent)).await
+    }
+
+    async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome> {
+        self.writer.run(move |write| set_blob(write, &set)).await
+    }
+
+    async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()> {
+        self.writer.run(move |write| quarantine(write, key, &reason)).await
+    }
+
+    async fn list_quarantined(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>> {
+        self.read(move |connection| list_quarantined(connection, after, rows)).await
+    }
+
+    async fn spend_generation(&self, generation: u64) -> Result<()> {
+        self.writer.run(move |write| spend_generation(write, generation)).await
+    }
+}
+
+fn key(namespace: i64, name: &str) -> Result<EntryKey> {
+    let namespace = u32::try_from(namespace).map_err(|_| damaged("a namespace"))?;
+    let parsed = EntryKey::parse(Namespace::from_id(namespace), name.as_bytes());
+    parsed.map_err(|error| damaged("a name").with_source(error))
+}
+
+fn holders(connection: &Connection, digests: &[Digest], each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
+    let failed = |error| sql_error("read the database", error);
+    let mut left: HashMap<Digest, usize> = digests.iter().map(|digest| (*digest, each_max)).collect();
+    let mut found = Vec::new();
+    if left.is_empty() {
+        return Ok(found);
+    }
+    let mut statement = connection.prepare_cached("SELECT digest, namespace, name FROM entries").map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let digest = read_digest(row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?)?;
+        let Some(left) = left.get_mut(&digest).filter(|left| **left > 0) else { continue };
+        *left -= 1;
+        let name: String = row.get(2).map_err(failed)?;
+        found.push((digest, key(row.get(1).map_err(failed)?, &name)?));
+    }
+    Ok(found)
+}
+
+/// Namespace, name, version, digest and size as the database has them.
+type RawNamed = (i64, String, i64, Vec<u8>, Option<i64>);
+
+fn names(connection: &Connection, after: Option<&EntryKey>, rows: usize) -> Result<Vec<NamedContent>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT e.namespace, e.name, e.modified, e.digest, c.logical_size
+        FROM entries e LEFT JOIN contents c ON c.digest = e.digest
+        WHERE (e.namespace, e.name) > (?1, ?2) ORDER BY e.namespace, e.name LIMIT ?3";
+    let (namespace, name) = after.map_or((-1, ""), |key| (i64::from(key.namespace().id()), key.name()));
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let found = statement.query_map(params![namespace, name, to_sql(rows as u64)?], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+    });
+    let named = |row: rusqlite::Result<RawNamed>| {
+        let (namespace, name, modified, digest, size) = row.map_err(failed)?;
+        Ok(NamedContent {
+            key: key(namespace, &name)?,
+            stamp: Stamp::from_seconds(modified),
+            digest: read_digest(&digest)?,
+            logical_size: size.map(u64::try_from).transpose().map_err(|_| damaged("negative size"))?,
+        })
+    };
+    found.map_err(failed)?.map(named).collect()
+}
+
+fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
+    let failed = |error| sql_error("read the database", error);
+    let wanted: HashSet<Digest> = digests.iter().copied().collect();
+    let mut counts: HashMap<Digest, i64> = wanted.iter().map(|digest| (*digest, 0)).collect();
+    let mut statement = write.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let digest = read_digest(row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?)?;
+        if let Some(count) = counts.get_mut(&digest) {
+            *count += 1;
+        }
+    }
+    drop(rows);
+    let now = Stamp::now().seconds();
+    for (digest, count) in counts {
+        let sql = "UPDATE contents SET refs = ?2, unused_since = CASE WHEN ?2 = 0 THEN coalesce(unused_since, ?3) END
+            WHERE digest = ?1 AND refs <> ?2";
+        execute(write, sql, params![digest.as_bytes(), count, now])?;
+    }
+    Ok(())
+}
+
+fn recount_totals(write: &Write<'_>) -> Result<()> {
+    let sql = "UPDATE state SET entries = (SELECT count(*) FROM entries), contents = (SELECT count(*) FROM contents),
+        logical_bytes = (SELECT coalesce(sum(c.logical_size), 0) FROM entries e JOIN contents c ON c.digest = e.digest),
+        stored_bytes = (SELECT coalesce(sum(r.stored_size), 0)
+            FROM contents c JOIN representations r ON r.digest = c.digest) WHERE id = 1";
+    execute(write, sql, [])?;
+    // What earlier jobs of the same commit changed was just counted.
+    write.forget_totals();
+    Ok(())
+}
+
+fn begin_replacement(write: &Write<'_>, digest: Digest, intent: &NewIntent) -> Result<(IntentId, BlobKey)> {
+    for table in ["representations", "quarantined"] {
+        let sql = format!("SELECT max(generation) FROM {table} WHERE digest = ?1");
+        let highest = write.query_row(&sql, [digest.as_bytes()], |row| row.get::<_, Option<i64>>(0));
+        if let Some(highest) = highest.map_err(|error| sql_error("read the database", error))? {
+            spend_generation(write, highest.cast_unsigned())?;
+        }
+    }
+    super::put::make_intent(write, digest, intent)
+}
+
+fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
+    let key = set.blob.key;
+    let digest = key.digest;
+    let size = to_sql(set.logical_size)?;
+    let known = logical_size(write, digest)?;
+    let old = representation(write, digest)?;
+    if known == Some(size) && old == Some(set.blob) {
+        return Ok(SetOutcome::Set);
+    }
+    if old.map(|old| old.key) != set.expected {
+        return Ok(SetOutcome::Moved);
+    }
+    let replaced = old.filter(|old| old.key != key);
+    let is_its_own = old.is_some_and(|old| old.key == key);
+    if is_among(write, "condemned", key)? || (is_among(write, "quarantined", key)? && !is_its_own) {
+        return Ok(SetOutcome::Refused);
+    }
+    match set.intent {
+        Some(intent) if !take_intent(write, intent, key)? => return Ok(SetOutcome::Refused),
+        Some(_) => {}
+        // Otherwise the cleaner would take the object for that of an upload that was given up.
+        None => {
+            let sql = "DELETE FROM intents WHERE digest = ?1 AND generation = ?2";
+            execute(write, sql, params![digest.as_bytes(), to_sql(key.generation)?])?;
+        }
+    }
+    spend_generation(write, key.generation)?;
+    match replaced {
+        Some(replaced) => quarantine(write, replaced.key, &set.reason)?,
+        // It proved to be good after all.
+        None => {
+            let sql = "DELETE FROM quarantined WHERE digest = ?1 AND generation = ?2";
+            execute(write, sql, params![digest.as_bytes(), to_sql(key.generation)?])?;
+        }
+    }
+    if known.is_some() {
+        let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
+        execute(write, sql, params![digest.as_bytes(), size])?;
+    } else {
+        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
+        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds()])?;
+    }
+    let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
+        VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
+        key_depth = excluded.key_depth, encoding = excluded.encoding, stored_size = excluded.stored_size,
+        stored_hash = excluded.stored_hash";
+    let stored_size = to_sql(set.blob.stored_size)?;
+    let row = params![
+        digest.as_bytes(),
+        to_sql(key.generation)?,
+        key.layout.depth(),
+        set.blob.encoding.as_str(),
+        stored_size,
+        set.blob.stored_hash.as_bytes()
+    ];
+    execute(write, sql, row)?;
+    let before = if known.is_some() { old.map_or(0, |old| old.stored_size.cast_signed()) } else { 0 };
+    let contents = i64::from(known.is_none());
+    let change = TotalsChange { contents, stored_bytes: stored_size - before, ..TotalsChange::default() };
+    write.add_to_totals(change);
+    Ok(SetOutcome::Set)
+}
+
+fn representation(connection: &Connection, digest: Digest) -> Result<Option<StoredBlob>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT generation, key_depth, encoding, stored_size, stored_hash FROM representations WHERE digest = ?1";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let row = statement.query_row([digest.as_bytes()], |row| raw_blob(row, 0)).optional().map_err(failed)?;
+    row.map(|raw| raw.into_blob(digest)).transpose()
+}
+
+fn is_among(connection: &Connection, table: &str, key: BlobKey) -> Result<bool> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE digest = ?1 AND generation = ?2)");
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let row = params![key.digest.as_bytes(), to_sql(key.generation)?];
+    statement.query_row(row, |row| row.get(0)).map_err(failed)
+}
+
+fn quarantine(connection: &Connection, key: BlobKey, reason: &str) -> Result<()> {
+    let sql = "INSERT INTO quarantined (digest, generation, key_depth, reason, quarantined_at)
+        VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+    let (generation, now) = (to_sql(key.generation)?, Stamp::now().seconds());
+    execute(connection, sql, params![key.digest.as_bytes(), generation, key.layout.depth(), reason, now])?;
+    spend_generation(connection, key.generation)
+}
+
+fn list_quarantined(connection: &Connection, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT digest, generation, key_depth, reason FROM quarantined
+        WHERE (digest, generation) > (?1, ?2) ORDER BY digest, generation LIMIT ?3";
+    let (digest, generation) = match &after {
+        Some(key) => (key.digest.as_bytes().as_slice(), to_sql(key.generation)?),
+        None => ([].as_slice(), -1),
+    };
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let found = statement.query_map(params![digest, generation, to_sql(rows as u64)?], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    });
+    let quarantined = |row: rusqlite::Result<(Vec<u8>, i64, i64, String)>| {
+        let (digest, generation, key_depth, reason) = row.map_err(failed)?;
+        Ok(Quarantined { key: blob_key(read_digest(&digest)?, generation, key_depth)?, reason })
+    };
+    found.map_err(failed)?.map(quarantined).collect()
+}
+
+fn spend_generation(connection: &Connection, generation: u64) -> Result<()> {
+    let sql = "UPDATE state SET generation_floor = ?1 WHERE id = 1 AND generation_floor < ?1";
+    execute(connection, sql, [to_sql(generation)? + 1]).map(drop)
+}

@@ -1,0 +1,10 @@
+-- Objects that are not what they should be: kept, never deleted, never the object of a content again. One that is
+-- still the object of a content keeps that content from being cleaned.
+CREATE TABLE quarantined (
+    digest         BLOB    NOT NULL,
+    generation     INTEGER NOT NULL,
+    key_depth      INTEGER NOT NULL,
+    reason         TEXT    NOT NULL,
+    quarantined_at INTEGER NOT NULL,
+    PRIMARY KEY (digest, generation)
+) WITHOUT ROWID, STRICT;

@@ -1,0 +1,164 @@
+//! What every [`MetaCare`](crate::store::meta::MetaCare) must do. Each check gets an empty store.
+
+use super::meta_contract::{
+    FAR_FUTURE, Store, begin, commit, condemn, delete, digest, get, key, ok, put, stored, totals,
+};
+use crate::model::{BlobKey, KeyLayout, Stamp, StoredBlob};
+use crate::store::meta::{
+    Audit, AuditTotals, DeleteOutcome, NewIntent, PlanPut, PutCommit, PutPlan, SetBlob, SetOutcome,
+};
+
+fn object(byte: u8, generation: u64) -> BlobKey {
+    BlobKey { digest: digest(byte), generation, layout: KeyLayout::new(2) }
+}
+
+fn set(blob: StoredBlob, expected: Option<BlobKey>) -> SetBlob {
+    let logical_size = u64::from(blob.key.digest.as_bytes()[0]) * 10;
+    SetBlob { blob, logical_size, expected, intent: None, reason: "a test".into() }
+}
+
+fn intent() -> NewIntent {
+    NewIntent { instance: "test".into(), layout: KeyLayout::new(2) }
+}
+
+/// Nothing contradicts itself.
+async fn assert_whole(store: &Store) {
+    let Audit { findings, left_off, noted, counted } = ok(store.audit(100).await);
+    assert_eq!((findings, left_off), (Vec::new(), 0));
+    assert_eq!(noted, counted);
+    assert_eq!(noted, AuditTotals::from(ok(store.totals().await)));
+}
+
+pub(super) async fn a_store_that_only_served_is_whole(store: Store) {
+    assert_whole(&store).await;
+    for (name, byte) in [("a", 1), ("b", 1), ("c/d", 2), ("c/e", 3), ("f", 3), ("a", 2)] {
+        put(&store, name, 5, byte).await;
+    }
+    assert_eq!(delete(&store, "c/e", 9).await, DeleteOutcome::Deleted);
+    assert_eq!(delete(&store, "b", 9).await, DeleteOutcome::Deleted);
+    assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
+    begin(&store, "g", 5, 9).await;
+    assert_whole(&store).await;
+    let before = totals(&store).await;
+    ok(store.recount(vec![digest(2), digest(3), digest(99)]).await);
+    ok(store.recount_totals().await);
+    assert_eq!(totals(&store).await, before);
+    assert_whole(&store).await;
+}
+
+pub(super) async fn names_are_paged_with_what_they_hold(store: Store) {
+    let long = format!("z/{}", "ż".repeat(2000));
+    let names = ["a", "a/b", "a0", "c", &long, &format!("{long}a")];
+    for (number, name) in names.iter().enumerate() {
+        put(&store, name, number as i64, 1 + number as u8 / 3).await;
+    }
+    for rows in [1, 2, 3, 100] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = ok(store.names(after, rows).await);
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            seen.extend(page);
+        }
+        let seen: Vec<_> = seen
+            .iter()
+            .map(|named| (named.key.name(), named.stamp.seconds(), named.digest.as_bytes()[0], named.logical_size))
+            .collect();
+        let size = |byte: u8| Some(u64::from(byte) * 10);
+        let want = names.iter().enumerate().map(|(number, name)| {
+            let byte = 1 + number as u8 / 3;
+            (*name, number as i64, byte, size(byte))
+        });
+        let want: Vec<_> = want.collect();
+        assert_eq!(seen, want, "{rows}");
+    }
+    let mut holders = ok(store.holders(vec![digest(1), digest(7)], 10).await);
+    holders.sort();
+    let want: Vec<_> = ["a", "a/b", "a0"].iter().map(|name| (digest(1), key(name))).collect();
+    assert_eq!(holders, want);
+    assert_eq!(ok(store.holders(vec![digest(1)], 2).await).len(), 2);
+}
+
+pub(super) async fn an_adopted_object_is_a_content_without_names(store: Store) {
+    let blob = stored(object(5, 7), 5);
+    for _ in 0..3 {
+        assert_eq!(ok(store.set_blob(set(blob, None)).await), SetOutcome::Set);
+        assert_eq!(totals(&store).await, [0, 1, 0, 5]);
+    }
+    assert_whole(&store).await;
+    // Another object of the content does not take its place unasked.
+    assert_eq!(ok(store.set_blob(set(stored(object(5, 8), 5), None)).await), SetOutcome::Moved);
+    let plan =
+        PlanPut { key: key("a"), stamp: Stamp::from_seconds(1), digest: digest(5), logical_size: 50, intent: None };
+    assert_eq!(ok(store.plan_put(plan).await), PutPlan::Committed);
+    assert_eq!(get(&store, "a").await, Some((1, 5)));
+    assert_whole(&store).await;
+    // Its generation is spent, for all contents.
+    assert!(begin(&store, "b", 1, 6).await.1.generation > 7);
+    ok(store.spend_generation(20).await);
+    ok(store.spend_generation(3).await);
+    assert_eq!(begin(&store, "c", 1, 7).await.1.generation, 21);
+}
+
+pub(super) async fn a_replaced_object_is_kept_in_quarantine(store: Store) {
+    put(&store, "a", 1, 1).await;
+    let old = object(1, 0);
+    let (intent, new) = ok(store.begin_replacement(digest(1), intent()).await);
+    assert!(new.generation > 0, "a generation is used again");
+    let replace = SetBlob { intent: Some(intent), ..set(stored(new, 1), Some(old)) };
+    let moved = SetBlob { expected: None, ..replace.clone() };
+    assert_eq!(ok(store.set_blob(moved).await), SetOutcome::Moved);
+    for _ in 0..2 {
+        assert_eq!(ok(store.set_blob(replace.clone()).await), SetOutcome::Set);
+    }
+    assert_eq!(get(&store, "a").await, Some((1, 1)));
+    assert_eq!(ok(store.are_known(vec![old, new, object(1, 77)]).await), [true, true, false]);
+    let quarantined = ok(store.list_quarantined(None, 10).await);
+    assert_eq!(
+        quarantined.iter().map(|object| (object.key, object.reason.as_str())).collect::<Vec<_>>(),
+        [(old, "a test")]
+    );
+    assert_eq!(ok(store.list_quarantined(Some(old), 10).await), []);
+    // It does not come back.
+    assert_eq!(ok(store.set_blob(set(stored(old, 1), Some(new))).await), SetOutcome::Refused);
+    assert_whole(&store).await;
+    // The good one is cleaned as any other.
+    assert_eq!(delete(&store, "a", 1).await, DeleteOutcome::Deleted);
+    assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
+    assert!(begin(&store, "a", 1, 1).await.1.generation > new.generation);
+}
+
+pub(super) async fn an_intent_that_was_condemned_replaces_nothing(store: Store) {
+    put(&store, "a", 1, 1).await;
+    let (intent, new) = ok(store.begin_replacement(digest(1), intent()).await);
+    assert_eq!(ok(store.condemn_intents(vec![intent], FAR_FUTURE).await), [new]);
+    let replace = SetBlob { intent: Some(intent), ..set(stored(new, 1), Some(object(1, 0))) };
+    assert_eq!(ok(store.set_blob(replace.clone()).await), SetOutcome::Refused);
+    assert_eq!(ok(store.set_blob(SetBlob { intent: None, ..replace }).await), SetOutcome::Refused);
+    assert!(ok(store.list_quarantined(None, 10).await).is_empty());
+}
+
+pub(super) async fn an_object_of_an_intent_can_be_adopted_and_is_not_condemned_then(store: Store) {
+    let first = begin(&store, "a", 5, 1).await;
+    assert_eq!(ok(store.set_blob(set(stored(first.1, 1), None)).await), SetOutcome::Set);
+    assert!(ok(store.condemn_intents(vec![first.0], FAR_FUTURE).await).is_empty());
+    assert_eq!(ok(store.commit_put(commit("a", 5, 1, first)).await), PutCommit::Committed);
+    assert_eq!(get(&store, "a").await, Some((5, 1)));
+    assert_whole(&store).await;
+}
+
+pub(super) async fn a_content_whose_object_is_in_quarantine_is_not_cleaned(store: Store) {
+    put(&store, "a", 1, 1).await;
+    for _ in 0..2 {
+        ok(store.quarantine(object(1, 0), "broken".into()).await);
+    }
+    assert_eq!(get(&store, "a").await, Some((1, 1)), "it stays the content's object");
+    assert_eq!(delete(&store, "a", 1).await, DeleteOutcome::Deleted);
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None);
+    // It was good after all: the same object with the description that it proved to have.
+    let other = StoredBlob { stored_size: 9, ..stored(object(1, 0), 1) };
+    assert_eq!(ok(store.set_blob(set(other, Some(object(1, 0)))).await), SetOutcome::Set);
+    assert_eq!(totals(&store).await, [0, 1, 0, 9]);
+    assert!(ok(store.list_quarantined(None, 10).await).is_empty());
+    assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
+}

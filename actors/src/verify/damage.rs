@@ -1,0 +1,159 @@
+//! Kinds of damage, and the names they affect.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::Stores;
+use crate::model::{BlobKey, Digest, EntryKey, Result};
+use crate::store::meta::{Audit, Finding};
+
+/// What is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DamageKind {
+    /// Rows contradict each other.
+    Metadata(Finding),
+    /// One of the totals is noted wrong.
+    Totals {
+        /// Which.
+        total: &'static str,
+        /// As it is noted.
+        stored: i64,
+        /// As it is counted.
+        counted: i64,
+    },
+    /// There is no such object.
+    MissingObject,
+    /// The object has another size than is noted.
+    WrongSize {
+        /// As it is noted.
+        expected: u64,
+        /// As it is.
+        found: u64,
+    },
+    /// The object's bytes are not those of the content.
+    WrongContent,
+    /// The object holds the content, but its size or hash is noted wrong, so that it cannot be read.
+    WrongDescription,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// What.
+    pub kind: DamageKind,
+    /// The content; zeros when it is about none.
+    pub digest: Digest,
+    /// The object, if it is about one.
+    pub object: Option<BlobKey>,
+    /// Names that it affects: the first ones.
+    pub names: Vec<EntryKey>,
+    /// Whether the names are not all.
+    pub more_names: bool,
+}
+
+impl Damage {
+    pub(super) fn of_object(kind: DamageKind, key: BlobKey) -> Self {
+        Self { kind, digest: key.digest, object: Some(key), names: Vec::new(), more_names: false }
+    }
+
+    fn of_rows(kind: DamageKind, digest: Digest) -> Self {
+        Self { kind, digest, object: None, names: Vec::new(), more_names: false }
+    }
+
+    /// Whether a content cannot be read because of it.
+    pub fn is_loss(&self) -> bool {
+        match self.kind {
+            DamageKind::Totals { .. } => false,
+            DamageKind::Metadata(finding) => {
+                !matches!(finding, Finding::WrongCount { .. } | Finding::NotMarkedUnused { .. })
+            }
+            _ => true,
+        }
+    }
+
+    /// The kind as a word, for reports.
+    pub fn word(&self) -> &'static str {
+        match self.kind {
+            DamageKind::Metadata(Finding::WrongCount { .. }) => "wrong-count",
+            DamageKind::Metadata(Finding::NotMarkedUnused { .. }) => "not-marked-unused",
+            DamageKind::Metadata(Finding::UnknownContent { .. }) => "unknown-content",
+            DamageKind::Metadata(Finding::NoRepresentation { .. }) => "no-representation",
+            DamageKind::Metadata(Finding::StrayRepresentation { .. }) => "stray-representation",
+            DamageKind::Totals { .. } => "wrong-total",
+            DamageKind::MissingObject => "missing-object",
+            DamageKind::WrongSize { .. } => "wrong-size",
+            DamageKind::WrongContent => "wrong-content",
+            DamageKind::WrongDescription => "wrong-description",
+        }
+    }
+
+    /// The damage as an object of a report.
+    pub fn to_json(&self) -> Value {
+        let mut object = json!({ "kind": self.word() });
+        match self.kind {
+            DamageKind::Totals { total, stored, counted } => {
+                object["total"] = json!(total);
+                object["stored"] = json!(stored);
+                object["counted"] = json!(counted);
+                return object;
+            }
+            DamageKind::Metadata(Finding::WrongCount { stored, counted, .. }) => {
+                object["stored"] = json!(stored);
+                object["counted"] = json!(counted);
+            }
+            DamageKind::WrongSize { expected, found } => {
+                object["expected_size"] = json!(expected);
+                object["found_size"] = json!(found);
+            }
+            _ => {}
+        }
+        object["digest"] = json!(self.digest.to_string());
+        if let Some(key) = self.object {
+            object["object"] = json!(key.to_string());
+        }
+        object["names"] = self.names.iter().map(EntryKey::name).collect();
+        object["more_names"] = json!(self.more_names);
+        object
+    }
+}
+
+/// What the metadata's own look showed.
+pub(super) fn of_audit(audit: &Audit) -> Vec<Damage> {
+    let (stored, counted) = (audit.noted, audit.counted);
+    let totals = [
+        ("entries", stored.entries, counted.entries),
+        ("contents", stored.contents, counted.contents),
+        ("logical_bytes", stored.logical_bytes, counted.logical_bytes),
+        ("stored_bytes", stored.stored_bytes, counted.stored_bytes),
+    ];
+    let totals = totals.into_iter().filter(|(_, stored, counted)| stored != counted);
+    let totals = totals.map(|(total, stored, counted)| {
+        Damage::of_rows(DamageKind::Totals { total, stored, counted }, Digest::from_bytes([0; 32]))
+    });
+    let rows = audit.findings.iter();
+    let rows = rows.map(|finding| Damage::of_rows(DamageKind::Metadata(*finding), finding.digest()));
+    totals.chain(rows).collect()
+}
+
+/// Looks up whom the damages affect.
+pub(super) async fn name(stores: &Stores, damages: &mut [Damage], names_max: usize) -> Result<()> {
+    let about = |damage: &&Damage| !matches!(damage.kind, DamageKind::Totals { .. });
+    let mut digests: Vec<Digest> = damages.iter().filter(about).map(|damage| damage.digest).collect();
+    digests.sort_unstable();
+    digests.dedup();
+    let mut names: HashMap<Digest, Vec<EntryKey>> = HashMap::new();
+    if !digests.is_empty() {
+        // One more tells whether there are more.
+        for (digest, name) in stores.metadata.holders(digests, names_max + 1).await? {
+            names.entry(digest).or_default().push(name);
+        }
+    }
+    for damage in damages.iter_mut() {
+        let Some(found) = names.get(&damage.digest) else { continue };
+        damage.names = found.iter().take(names_max).cloned().collect();
+        damage.names.sort_unstable();
+        damage.more_names = found.len() > names_max;
+    }
+    Ok(())
+}

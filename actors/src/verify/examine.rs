@@ -1,0 +1,141 @@
+//! Reading an object and finding out what it holds.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
+use futures_util::StreamExt;
+use sha2::{Digest as _, Sha256};
+
+use super::{DamageKind, Pace};
+use crate::model::{BlobHash, BlobInfo, BlobKey, Digest, Encoding, Result, StoredBlob};
+use crate::store::blob::BlobStore;
+use crate::store::blocking::BlockingPool;
+
+/// Bytes collected before a thread works on them: a change of threads must cost little beside the work.
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// Reads objects at a pace; threads of its own compute.
+pub struct Examiner {
+    pool: BlockingPool,
+    pace: Pace,
+}
+
+/// What an object proved to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Examined {
+    /// Its size in bytes.
+    pub stored_size: u64,
+    /// BLAKE3 of its bytes.
+    pub stored_hash: BlobHash,
+    /// SHA-256 and number of the bytes that it decodes to; `None` when it does not.
+    pub logical: Option<(Digest, u64)>,
+}
+
+impl Examined {
+    /// What the object says of itself, if it holds the content that it is named after.
+    pub fn describe(&self, key: &BlobKey) -> Option<BlobInfo> {
+        let (digest, logical_size) = self.logical.filter(|(digest, _)| *digest == key.digest)?;
+        let (stored_size, stored_hash) = (self.stored_size, self.stored_hash);
+        Some(BlobInfo { digest, logical_size, encoding: Encoding::Gzip, stored_size, stored_hash })
+    }
+
+    /// What is wrong with it beside what is noted of it.
+    pub(super) fn compare(&self, logical_size: u64, blob: &StoredBlob) -> Option<DamageKind> {
+        let Some(info) = self.describe(&blob.key) else {
+            let (expected, found) = (blob.stored_size, self.stored_size);
+            let is_other_size = expected != found;
+            return Some(if is_other_size {
+                DamageKind::WrongSize { expected, found }
+            } else {
+                DamageKind::WrongContent
+            });
+        };
+        let noted = (logical_size, blob.stored_size, blob.stored_hash);
+        ((info.logical_size, info.stored_size, info.stored_hash) != noted).then_some(DamageKind::WrongDescription)
+    }
+}
+
+impl Examiner {
+    /// Computes on `threads` threads.
+    pub fn start(threads: usize, pace: Pace) -> io::Result<Self> {
+        let threads = threads.max(1);
+        Ok(Self { pool: BlockingPool::start("examine", threads, threads * 4)?, pace })
+    }
+
+    /// Reads all of an object; `None` when there is none. Bytes that do not decode are no error.
+    pub async fn examine(&self, contents: &dyn BlobStore, key: &BlobKey) -> Result<Option<Examined>> {
+        let Some(mut reader) = contents.open(key, None).await? else { return Ok(None) };
+        let mut work = Box::new(Work::new());
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+        while let Some(piece) = reader.stream.next().await {
+            let piece: Bytes = piece?;
+            self.pace.take(piece.len()).await;
+            batch_bytes += piece.len();
+            batch.push(piece);
+            if batch_bytes >= BATCH_BYTES {
+                let pieces = std::mem::take(&mut batch);
+                batch_bytes = 0;
+                let step = move |_: &mut ()| {
+                    work.take(&pieces);
+                    work
+                };
+                work = self.pool.run(step).await?;
+            }
+        }
+        let finish = move |_: &mut ()| {
+            work.take(&batch);
+            work.finish()
+        };
+        Ok(Some(self.pool.run(finish).await?))
+    }
+}
+
+/// Logical bytes: hashed, counted, forgotten.
+struct Measure {
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl Write for Measure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.sha256.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Work {
+    blake3: blake3::Hasher,
+    bytes: u64,
+    /// `None` once the bytes proved not to be gzip.
+    gzip: Option<MultiGzDecoder<Measure>>,
+}
+
+impl Work {
+    fn new() -> Self {
+        let measure = Measure { sha256: Sha256::new(), bytes: 0 };
+        Self { blake3: blake3::Hasher::new(), bytes: 0, gzip: Some(MultiGzDecoder::new(measure)) }
+    }
+
+    fn take(&mut self, pieces: &[Bytes]) {
+        for piece in pieces {
+            self.blake3.update(piece);
+            self.bytes += piece.len() as u64;
+            if self.gzip.as_mut().is_some_and(|gzip| gzip.write_all(piece).is_err()) {
+                self.gzip = None;
+            }
+        }
+    }
+
+    fn finish(self) -> Examined {
+        let measure = self.gzip.and_then(|gzip| gzip.finish().ok());
+        let logical = measure.map(|measure| (Digest::from_bytes(measure.sha256.finalize().into()), measure.bytes));
+        let stored_hash = BlobHash::from_bytes(*self.blake3.finalize().as_bytes());
+        Examined { stored_size: self.bytes, stored_hash, logical }
+    }
+}

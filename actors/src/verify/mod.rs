@@ -1,0 +1,285 @@
+//! Is the store whole? Nothing is changed by looking.
+//!
+//! First the metadata are looked over as they are at one moment. Then every content's object is looked for: in a
+//! listing of the content store that is walked beside the contents, in memory that does not grow with either. With
+//! `deep` every object is read, and both hashes and both sizes are computed again. At last the objects that nothing
+//! knows of are counted.
+//!
+//! Servers may go on meanwhile: what seems to be damage is looked at again, with the metadata read anew after the
+//! object, and counts only when they still say the same. A backend that does not answer is an error, never damage.
+
+mod damage;
+mod examine;
+mod objects;
+mod orphans;
+mod pace;
+mod progress;
+mod report;
+mod state;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+
+pub use damage::{Damage, DamageKind};
+pub use examine::{Examined, Examiner};
+pub use orphans::Orphans;
+pub(crate) use orphans::unknown;
+pub use pace::Pace;
+pub use progress::{Phase, Progress, Snapshot};
+pub use report::VerifyReport;
+pub use state::VerifyState;
+
+use crate::model::{BlobKey, Digest, Error, Kind, Recipe, Result, StoredBlob};
+use crate::store::blob::BlobStore;
+use crate::store::meta::{MetaCare, StoredContent};
+
+/// Contents of one page.
+const PAGE_ROWS: usize = 1000;
+/// Damages that are kept with what is known of them; more are only counted.
+const DAMAGES_MAX: usize = 100_000;
+/// Names told of each damage.
+const NAMES_MAX: usize = 10;
+/// Times that a content is looked at again because its metadata changed meanwhile.
+const LOOKS_MAX: usize = 8;
+/// How often the caller is given the state to save.
+const SAVE_EVERY: Duration = Duration::from_secs(3);
+
+/// The two stores that belong together.
+#[derive(Clone)]
+pub struct Stores {
+    /// Names and contents.
+    pub metadata: Arc<dyn MetaCare>,
+    /// Their bytes.
+    pub contents: Arc<dyn BlobStore>,
+}
+
+/// How thoroughly to look.
+#[derive(Clone, Debug)]
+pub struct VerifySettings {
+    /// Reads every object.
+    pub deep: bool,
+    /// Objects that are read at once.
+    pub concurrency: usize,
+}
+
+/// What a run needs besides the stores.
+pub struct Tools<'a> {
+    /// Reads objects.
+    pub examiner: &'a Examiner,
+    /// Told how far it is.
+    pub progress: &'a Progress,
+    /// Keeps the state of an interrupted run.
+    pub save: &'a mut dyn FnMut(&VerifyState) -> Result<()>,
+}
+
+/// Looks everything over; goes on from `state` when that is not new.
+pub async fn verify(
+    stores: &Stores,
+    settings: &VerifySettings,
+    state: VerifyState,
+    tools: Tools<'_>,
+) -> Result<VerifyReport> {
+    let begun = Instant::now();
+    tools.progress.enter(Phase::Metadata);
+    let audit = stores.metadata.audit(DAMAGES_MAX).await?;
+    let expected = |number: i64| u64::try_from(number).unwrap_or_default();
+    tools.progress.expect(expected(audit.counted.contents), expected(audit.counted.stored_bytes));
+    let mut run = Run { stores, settings, tools, state: state.clone(), damages: Vec::new(), left_off: audit.left_off };
+    run.look_again(&state).await?;
+    run.tools.progress.enter(Phase::Contents);
+    run.contents().await?;
+    run.tools.progress.enter(Phase::Orphans);
+    let orphans = orphans::find(stores).await?;
+    run.tools.progress.enter(Phase::Names);
+    let mut damages = damage::of_audit(&audit);
+    damages.append(&mut run.damages);
+    damage::name(stores, &mut damages, NAMES_MAX).await?;
+    Ok(VerifyReport {
+        deep: settings.deep,
+        resumed: state.after.is_some(),
+        contents: run.state.contents,
+        stored_bytes: run.state.stored_bytes,
+        names: audit.counted.entries,
+        damages,
+        damages_left_off: run.left_off,
+        orphans,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
+}
+
+struct Run<'a, 't> {
+    stores: &'a Stores,
+    settings: &'a VerifySettings,
+    tools: Tools<'t>,
+    state: VerifyState,
+    damages: Vec<Damage>,
+    left_off: u64,
+}
+
+impl Run<'_, '_> {
+    /// What an interrupted run found may have been repaired since.
+    async fn look_again(&mut self, former: &VerifyState) -> Result<()> {
+        self.state.damaged.clear();
+        for digest in &former.damaged {
+            let Some(content) = content_now(self.stores, *digest).await? else { continue };
+            let damage = check(self.stores, self.settings, self.tools.examiner, content).await?;
+            self.note(damage.damage);
+        }
+        Ok(())
+    }
+
+    async fn contents(&mut self) -> Result<()> {
+        let mut walk = objects::Walk::new(self.stores.contents.clone());
+        let mut saved = Instant::now();
+        loop {
+            let page = self.stores.metadata.list_contents(self.state.after, PAGE_ROWS).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let mut looks = Vec::with_capacity(page.len());
+            for content in page {
+                let Recipe::Whole(blob) = &content.recipe;
+                let seems_whole = walk.size_of(&blob.key).await? == Some(blob.stored_size);
+                looks.push((content, seems_whole));
+            }
+            let (stores, settings, examiner) = (self.stores, self.settings, self.tools.examiner);
+            let mut checks = stream::iter(looks)
+                .map(|(content, seems_whole)| async move {
+                    let Recipe::Whole(blob) = &content.recipe;
+                    if seems_whole && !settings.deep {
+                        return Ok(Checked { digest: content.digest, stored_bytes: blob.stored_size, damage: None });
+                    }
+                    check(stores, settings, examiner, content).await
+                })
+                .buffered(settings.concurrency.max(1));
+            while let Some(checked) = checks.next().await {
+                let checked = checked?;
+                self.state.after = Some(checked.digest);
+                self.state.contents += 1;
+                self.state.stored_bytes += checked.stored_bytes;
+                self.tools.progress.advance(self.state.contents, self.state.stored_bytes);
+                if checked.damage.is_some() {
+                    if self.damages.len() < DAMAGES_MAX {
+                        self.state.damaged.push(checked.digest);
+                        self.damages.extend(checked.damage);
+                    } else {
+                        self.left_off += 1;
+                    }
+                }
+                if saved.elapsed() >= SAVE_EVERY {
+                    (self.tools.save)(&self.state)?;
+                    saved = Instant::now();
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, damage: Option<Damage>) {
+        let Some(damage) = damage else { return };
+        if self.damages.len() < DAMAGES_MAX {
+            self.state.damaged.push(damage.digest);
+            self.damages.push(damage);
+        } else {
+            self.left_off += 1;
+        }
+    }
+}
+
+/// A content that was looked at.
+struct Checked {
+    digest: Digest,
+    stored_bytes: u64,
+    damage: Option<Damage>,
+}
+
+/// Looks at one content's object, again and again while its metadata change.
+async fn check(
+    stores: &Stores,
+    settings: &VerifySettings,
+    examiner: &Examiner,
+    content: StoredContent,
+) -> Result<Checked> {
+    let digest = content.digest;
+    let mut content = content;
+    for _ in 0..LOOKS_MAX {
+        let Recipe::Whole(blob) = &content.recipe;
+        let found = look(stores, settings, examiner, &content, blob).await;
+        let found = found.map_err(|error| named(error, &blob.key))?;
+        let Some(kind) = found else {
+            return Ok(Checked { digest, stored_bytes: blob.stored_size, damage: None });
+        };
+        match content_now(stores, digest).await? {
+            None => return Ok(Checked { digest, stored_bytes: 0, damage: None }),
+            Some(now) if (now.logical_size, &now.recipe) == (content.logical_size, &content.recipe) => {
+                let damage = Damage::of_object(kind, blob.key);
+                return Ok(Checked { digest, stored_bytes: blob.stored_size, damage: Some(damage) });
+            }
+            Some(now) => content = now,
+        }
+    }
+    Err(Error::new(Kind::Unavailable, format!("content {digest} changes too often to be looked at")))
+}
+
+async fn look(
+    stores: &Stores,
+    settings: &VerifySettings,
+    examiner: &Examiner,
+    content: &StoredContent,
+    blob: &StoredBlob,
+) -> Result<Option<DamageKind>> {
+    if !settings.deep {
+        let Some(reader) = stores.contents.open(&blob.key, None).await? else {
+            return Ok(Some(DamageKind::MissingObject));
+        };
+        let size = reader.size;
+        return Ok(
+            (size != blob.stored_size).then_some(DamageKind::WrongSize { expected: blob.stored_size, found: size })
+        );
+    }
+    let examined = match examiner.examine(stores.contents.as_ref(), &blob.key).await {
+        Ok(Some(examined)) => examined,
+        Ok(None) => return Ok(Some(DamageKind::MissingObject)),
+        Err(error) if error.kind() == Kind::Corrupt => return Ok(Some(DamageKind::WrongContent)),
+        Err(error) => return Err(error),
+    };
+    Ok(examined.compare(content.logical_size, blob))
+}
+
+/// What is known of a content now.
+pub(crate) async fn content_now(stores: &Stores, digest: Digest) -> Result<Option<StoredContent>> {
+    let found = stores.metadata.list_contents(before(digest), 1).await?;
+    Ok(found.into_iter().next().filter(|content| content.digest == digest))
+}
+
+/// The digest right before; `None` for the first one of all.
+pub(crate) fn before(digest: Digest) -> Option<Digest> {
+    let mut bytes = *digest.as_bytes();
+    for byte in bytes.iter_mut().rev() {
+        let (less, borrows) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrows {
+            return Some(Digest::from_bytes(bytes));
+        }
+    }
+    None
+}
+
+fn named(error: Error, key: &BlobKey) -> Error {
+    Error::new(error.kind(), format!("cannot look at the object {key}")).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_before_is_the_next_lower_one() {
+        let digest = |hex: &str| hex.parse::<Digest>().unwrap();
+        let zeros = "0".repeat(64);
+        assert_eq!(before(digest(&zeros)), None);
+        assert_eq!(before(digest(&format!("{}0100", &zeros[4..]))), Some(digest(&format!("{}00ff", &zeros[4..]))));
+        assert_eq!(before(digest(&"f".repeat(64))), Some(digest(&format!("{}e", &"f".repeat(63)))));
+    }
+}

@@ -1,0 +1,223 @@
+//! Repairs leave whole stores, and no object is ever removed.
+
+use async_trait::async_trait;
+use s3dedup_actors::backup::{export, import};
+use s3dedup_actors::model::{BlobKey, Digest, EntryKey, KeyLayout, Kind, Result, Stamp};
+use s3dedup_actors::repair::{Applied, Fallback, Plan, Rebuilt, Repairer, apply, plan, rebuild};
+use s3dedup_actors::store::blob::Spooled;
+use s3dedup_actors::verify::Progress;
+
+use crate::world::{World, body, digest, examiner, key, object};
+
+const BOTH: [&str; 2] = ["sqlite", "postgres"];
+
+/// Has what it is given.
+struct Shelf(Vec<(String, Vec<u8>)>);
+
+#[async_trait(?Send)]
+impl Fallback for Shelf {
+    async fn fetch(&self, name: &EntryKey) -> Result<Option<Spooled>> {
+        let found = self.0.iter().find(|(known, _)| known == name.name());
+        Ok(found.map(|(_, content)| body(content)))
+    }
+}
+
+async fn with<T>(world: &World, fallback: Option<&dyn Fallback>, work: impl AsyncFnOnce(&Repairer<'_>) -> T) -> T {
+    let (examiner, progress) = (examiner(), Progress::default());
+    let (instance, layout) = ("test".to_owned(), KeyLayout::new(2));
+    let stores = &world.stores;
+    let with =
+        Repairer { stores, examiner: &examiner, progress: &progress, fallback, instance, layout, concurrency: 4 };
+    work(&with).await
+}
+
+/// Plans, applies all of it, and checks that nothing was removed.
+async fn repair(world: &World, fallback: Option<&dyn Fallback>) -> Plan {
+    let before = world.files();
+    let plan = with(world, fallback, async |with| {
+        let plan = plan(with, true).await.unwrap();
+        assert_eq!(world.files(), before, "a plan changes nothing");
+        let applied = apply(with, &plan.actions).await.unwrap();
+        assert!(applied.iter().all(|applied| *applied == Applied::Done), "{applied:?}");
+        plan
+    });
+    let plan = plan.await;
+    let after = world.files();
+    for (file, size) in &before {
+        assert_eq!(after.get(file), Some(size), "{file:?} was changed");
+    }
+    plan
+}
+
+fn flip(world: &World, digest: Digest) {
+    let file = world.object(digest);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_whole_store_needs_nothing() {
+    for kind in BOTH {
+        let plan = repair(&World::new(kind).await, None).await;
+        assert!(plan.actions.is_empty() && plan.lost.is_empty() && plan.found.is_whole());
+    }
+}
+
+#[tokio::test]
+async fn wrong_rows_are_made_right() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let [lost, bare, stray, count, other] = ["a/3", "a/15", "a/17", "a/2", "a/9"].map(|name| world.content(name));
+        world.sql("DELETE FROM @contents WHERE digest = {x}; DELETE FROM @representations WHERE digest = {x}", lost);
+        world.sql("DELETE FROM @representations WHERE digest = {x}", bare);
+        world.sql("DELETE FROM @contents WHERE digest = {x}", stray);
+        world.sql("UPDATE @representations SET stored_hash = {x}, stored_size = 5 WHERE digest = {x}", other);
+        if world.is_sqlite() {
+            world.sql("UPDATE @contents SET refs = 7, unused_since = NULL WHERE digest = {x}", count);
+            world.sql("UPDATE @state SET entries = 1000, logical_bytes = -4", count);
+        } else {
+            world.sql("UPDATE @totals SET entries = 1000, logical_bytes = -4 WHERE shard = 7", count);
+        }
+        let plan = repair(&world, None).await;
+        assert!(plan.lost.is_empty(), "{kind} {:?}", plan.lost);
+        let report = world.verify(true).await;
+        assert!(report.is_whole(), "{kind} {:?}", report.damages);
+        world.assert_all_readable().await;
+        assert!(repair(&world, None).await.actions.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_nothing_knows_of_is_adopted_when_it_is_what_it_says() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let content = b"an upload of another life".to_vec();
+        world.store(object(digest(&content)), &body(&content)).await;
+        let wrong = object(digest(b"something else"));
+        world.store(wrong, &body(&content)).await;
+        repair(&world, None).await;
+        let report = world.verify(true).await;
+        assert!(report.is_whole());
+        assert_eq!(report.orphans.first, [wrong], "{kind}");
+        assert_eq!(report.contents, 22);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_content_is_switched_to_another_whole_object() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let [missing, flipped] = ["a/3", "a/7"].map(|name| world.content(name));
+        for (number, damaged) in [missing, flipped].into_iter().enumerate() {
+            let spare = BlobKey { generation: 3 + number as u64, ..object(damaged) };
+            let content = world.names.values().find(|content| digest(content) == damaged).unwrap();
+            world.store(spare, &body(content)).await;
+        }
+        // A copy that is no better.
+        let bad = BlobKey { generation: 1, ..object(flipped) };
+        world.store(bad, &body(b"no better")).await;
+        std::fs::remove_file(world.object(missing)).unwrap();
+        flip(&world, flipped);
+        let plan = repair(&world, None).await;
+        assert!(plan.lost.is_empty());
+        assert!(world.verify(true).await.is_whole(), "{kind}");
+        world.assert_all_readable().await;
+        let kept = world.stores.metadata.list_quarantined(None, 10).await.unwrap();
+        assert_eq!(kept.len(), 2);
+        assert_eq!(world.stores.metadata.are_known(vec![object(flipped)]).await.unwrap(), [true]);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_content_is_fetched_from_the_fallback() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let [missing, flipped, hopeless] = ["a/3", "a/7", "a/11"].map(|name| world.content(name));
+        std::fs::remove_file(world.object(missing)).unwrap();
+        flip(&world, flipped);
+        flip(&world, hopeless);
+        let shelf = Shelf(vec![
+            ("a/3".into(), b"another version".to_vec()),
+            ("b/3".into(), world.names["b/3"].clone()),
+            ("a/7".into(), world.names["a/7"].clone()),
+            ("a/11".into(), b"long overwritten".to_vec()),
+        ]);
+        let plan = repair(&world, Some(&shelf)).await;
+        assert_eq!(plan.lost.iter().map(|damage| damage.digest).collect::<Vec<_>>(), [hopeless]);
+        let report = world.verify(true).await;
+        assert_eq!(report.damages.iter().map(|damage| damage.digest).collect::<Vec<_>>(), [hopeless], "{kind}");
+        for name in ["a/3", "b/3", "a/7"] {
+            assert!(world.get(name).await.unwrap().as_ref() == Some(&world.names[name]));
+        }
+        // The hopeless one is kept, even when nobody needs it any more.
+        world.stores.metadata.delete(key("a/11"), Stamp::from_seconds(99)).await.unwrap();
+        let far = Stamp::from_seconds(1 << 40);
+        assert!(world.stores.metadata.condemn(vec![hopeless], far).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_lost_database_is_rebuilt_and_its_names_imported() {
+    for kind in BOTH {
+        for deep in [false, true] {
+            let mut world = World::new(kind).await;
+            // A description was not on the disk yet, an object is broken, a content has two.
+            std::fs::remove_file(world.object(world.content("a/4")).with_extension("json")).unwrap();
+            let broken = body(b"broken");
+            world.store(object(digest(b"not this")), &broken).await;
+            let spare = BlobKey { generation: 6, ..object(world.content("a/5")) };
+            world.store(spare, &body(&world.names["a/5"])).await;
+            let mut lines = Vec::new();
+            assert_eq!(export(world.stores.metadata.as_ref(), &mut lines).await.unwrap(), 30);
+            let files = world.files();
+            world.lose_database().await;
+            for _ in 0..2 {
+                let Rebuilt { objects, adopted, superfluous, refused, .. } =
+                    with(&world, None, async |with| rebuild(with, deep).await.unwrap()).await;
+                assert_eq!((objects, adopted + superfluous, refused), (23, 22, 1), "{kind}");
+            }
+            let imported = import(world.stores.metadata.as_ref(), &mut lines.as_slice()).await.unwrap();
+            assert_eq!((imported.restored, imported.newer, imported.missing), (30, 0, 0));
+            let report = world.verify(true).await;
+            assert!(report.is_whole(), "{:?}", report.damages);
+            assert_eq!((report.contents, report.names), (21, 30));
+            world.assert_all_readable().await;
+            assert_eq!(world.files(), files);
+            // Names of objects are not used again.
+            world.put("new", b"a new content").await;
+            let contents = world.stores.metadata.list_contents(None, 100).await.unwrap();
+            let new = contents.iter().find(|content| content.digest == digest(b"a new content")).unwrap();
+            let s3dedup_actors::model::Recipe::Whole(blob) = &new.recipe else { unreachable!() };
+            assert_eq!(blob.key.generation, 7);
+            // Not a second time.
+            let refused = with(&world, None, async |with| rebuild(with, deep).await.unwrap_err()).await;
+            assert_eq!(refused.kind(), Kind::Invalid);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_import_keeps_newer_names_and_tells_what_is_missing() {
+    let mut world = World::new("sqlite").await;
+    let mut lines = Vec::new();
+    export(world.stores.metadata.as_ref(), &mut lines).await.unwrap();
+    world.lose_database().await;
+    std::fs::remove_file(world.object(world.content("a/3"))).unwrap();
+    with(&world, None, async |with| rebuild(with, false).await.unwrap()).await;
+    world.put("a/1", b"newer").await;
+    world.stores.metadata.delete(key("a/1"), Stamp::from_seconds(9)).await.unwrap();
+    world.put("a/1", b"newer").await;
+    let text = String::from_utf8(lines).unwrap();
+    let older = text.replace("\"version\":5", "\"version\":4");
+    let imported = import(world.stores.metadata.as_ref(), &mut older.as_bytes()).await.unwrap();
+    assert_eq!((imported.restored, imported.newer, imported.missing), (27, 1, 2));
+    let missing: Vec<_> = imported.first_missing.iter().map(|(key, _)| key.name()).collect();
+    assert_eq!(missing, ["a/3", "b/3"]);
+    assert_eq!(world.get("a/1").await.unwrap().unwrap(), b"newer");
+    for cut in [text.len() - 12, text.len() / 2, 20, 0] {
+        let refused = import(world.stores.metadata.as_ref(), &mut &text.as_bytes()[..cut]).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Invalid, "{cut}");
+    }
+}

@@ -1,0 +1,164 @@
+//! `s3dedup repair`: plans, then does exactly that.
+
+use std::fmt::Write;
+use std::rc::Rc;
+
+use s3dedup_actors::SpoolLimits;
+use s3dedup_actors::repair::{self, Action, Applied, Fallback, Filetracker, Plan, Rebuilt, Repairer};
+use s3dedup_actors::verify::{Damage, Progress};
+use serde_json::{Value, json};
+
+use super::progress::Shown;
+use super::verify::list;
+use super::{CONCURRENCY, ReportTo, check_match, examiner, open_alone, run};
+use crate::boot::{engine, folders};
+use crate::config::Config;
+use crate::exit;
+
+/// Actions that are shown to people.
+const SHOWN_MAX: usize = 20;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct RepairOptions {
+    /// Shows what would be done, and does nothing.
+    pub dry_run: bool,
+    /// Reads every object.
+    pub deep: bool,
+    /// Makes the contents of a lost database anew.
+    pub rebuild: bool,
+    /// At most so many megabytes of objects a second.
+    pub mbps: Option<f64>,
+    /// Where the report goes.
+    pub report: ReportTo,
+}
+
+/// Repairs; returns the exit code.
+pub fn repair(config: &Config, options: &RepairOptions) -> u8 {
+    run(config, async {
+        if options.rebuild {
+            folders::create(config).map_err(|error| error.to_string())?;
+        }
+        let (stores, _locks) = open_alone(config).await?;
+        if !options.rebuild {
+            check_match(&stores).await?;
+        }
+        let examiner = examiner(config, options.mbps)?;
+        let progress = Rc::new(Progress::default());
+        let fallback = fallback(config)?;
+        let with = Repairer {
+            stores: &stores,
+            examiner: &examiner,
+            progress: &progress,
+            fallback: fallback.as_deref(),
+            instance: "repair".to_owned(),
+            layout: engine::layout(config),
+            concurrency: CONCURRENCY,
+        };
+        let shown = Shown::start(Rc::clone(&progress), options.deep);
+        if options.rebuild {
+            let rebuilt = repair::rebuild(&with, options.deep).await;
+            drop(shown);
+            let rebuilt = rebuilt.map_err(|error| format!("cannot rebuild error=\"{error}\""))?;
+            options.report.write(&rebuilt.to_json(), &rebuilt_text(&rebuilt))?;
+            return Ok(if rebuilt.refused == 0 { exit::OK } else { exit::DAMAGED });
+        }
+        let plan = repair::plan(&with, options.deep).await;
+        let plan = plan.map_err(|error| format!("cannot look at the store error=\"{error}\""))?;
+        let applied = match options.dry_run {
+            true => None,
+            false => Some(repair::apply(&with, &plan.actions).await),
+        };
+        drop(shown);
+        let applied = applied.transpose().map_err(|error| format!("cannot repair all error=\"{error}\""))?;
+        let outcome = Outcome { plan: &plan, applied: applied.as_deref() };
+        options.report.write(&outcome.to_json(), &outcome.text())?;
+        Ok(if outcome.is_whole() { exit::OK } else { exit::DAMAGED })
+    })
+}
+
+fn fallback(config: &Config) -> Result<Option<Box<dyn Fallback>>, String> {
+    let Some(url) = &config.repair.fallback_url else { return Ok(None) };
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err("repair.fallback_url must begin with http:// or https://".to_owned());
+    }
+    let limits = SpoolLimits {
+        memory_bytes_max: config.bucket.max_inmemory_size,
+        temp_dir: config.bucket.temp_dir.clone(),
+        logical_bytes_max: config.limits.max_logical_size,
+        compression_level: config.compression.level,
+    };
+    let server = Filetracker::new(url, limits, config.actors.cpu_threads());
+    Ok(Some(Box::new(server.map_err(|error| error.to_string())?)))
+}
+
+struct Outcome<'a> {
+    plan: &'a Plan,
+    applied: Option<&'a [Applied]>,
+}
+
+impl Outcome<'_> {
+    /// Whether nothing was wrong, or all of it was put right.
+    fn is_whole(&self) -> bool {
+        let found = &self.plan.found;
+        let is_all_done = self.applied.is_some_and(|applied| applied.iter().all(|one| *one == Applied::Done));
+        found.is_whole() || (is_all_done && self.plan.lost.is_empty() && found.damages_left_off == 0)
+    }
+
+    fn to_json(&self) -> Value {
+        let action = |(number, action): (usize, &Action)| {
+            let mut value = action.to_json();
+            match self.applied.and_then(|applied| applied.get(number)) {
+                None => value["outcome"] = json!("planned"),
+                Some(Applied::Done) => value["outcome"] = json!("done"),
+                Some(Applied::Skipped(why)) => {
+                    value["outcome"] = json!("skipped");
+                    value["why"] = json!(why);
+                }
+            }
+            value
+        };
+        json!({
+            "format": 1,
+            "dry_run": self.applied.is_none(),
+            "status": if self.is_whole() { "whole" } else { "damaged" },
+            "found": self.plan.found.to_json(),
+            "actions": self.plan.actions.iter().enumerate().map(action).collect::<Vec<_>>(),
+            "lost": self.plan.lost.iter().map(Damage::to_json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let (Plan { found, actions, lost }, mut out) = (self.plan, String::new());
+        let damages = found.damages.len() as u64 + found.damages_left_off;
+        let verb = if self.applied.is_some() { "done" } else { "planned, nothing was done" };
+        let _ = writeln!(out, "found {damages} damages; {} actions {verb}", actions.len());
+        for (number, action) in actions.iter().enumerate().take(SHOWN_MAX) {
+            let skipped = match self.applied.and_then(|applied| applied.get(number)) {
+                Some(Applied::Skipped(why)) => format!(" SKIPPED: {why}"),
+                _ => String::new(),
+            };
+            let _ = writeln!(out, "  {}{skipped}", action.to_json());
+        }
+        if actions.len() > SHOWN_MAX {
+            let _ = writeln!(out, "  and {} more: see --report or --json", actions.len() - SHOWN_MAX);
+        }
+        if !lost.is_empty() {
+            let _ = writeln!(out, "cannot be put right: {}", lost.len());
+            out.push_str(&list(lost, 0));
+        }
+        out
+    }
+}
+
+fn rebuilt_text(rebuilt: &Rebuilt) -> String {
+    let Rebuilt { objects, adopted, superfluous, refused, .. } = rebuilt;
+    let mut out = format!(
+        "{objects} objects: {adopted} contents are known now, {superfluous} further objects of known contents\n"
+    );
+    if *refused > 0 {
+        let _ = writeln!(out, "{refused} objects are not what they should be, now in quarantine");
+    }
+    out.push_str("names come back with: s3dedup import FILE\n");
+    out
+}
