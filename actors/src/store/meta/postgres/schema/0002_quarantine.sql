@@ -47,7 +47,8 @@ BEGIN
     END IF;
 END $$;
 
--- Notes of contents whether they have a reference. Digests are to be given in order.
+-- Notes of contents without a reference that they have none. Digests are to be given in order. The note is never
+-- taken back here: a content may be just losing a reference that is still seen.
 CREATE FUNCTION s3dedup.recount(p_valid_until TIMESTAMPTZ, p_digests BYTEA[]) RETURNS VOID
 LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
@@ -58,9 +59,9 @@ BEGIN
         PERFORM 1 FROM s3dedup.contents c WHERE c.digest = v_digest FOR UPDATE;
         CONTINUE WHEN NOT FOUND;
         PERFORM 1 FROM s3dedup.entries e WHERE e.digest = v_digest LIMIT 1;
-        UPDATE s3dedup.contents c SET unused_since = CASE WHEN FOUND THEN NULL
-                ELSE coalesce(c.unused_since, s3dedup.seconds_now()) END
-            WHERE c.digest = v_digest;
+        CONTINUE WHEN FOUND;
+        UPDATE s3dedup.contents c SET unused_since = s3dedup.seconds_now()
+            WHERE c.digest = v_digest AND c.unused_since IS NULL;
     END LOOP;
 END $$;
 
