@@ -74,8 +74,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Notes of contents whether they have a reference. Digests are to be given in order. The last minute is left alone: a
--- reference may be going that is still seen here.
+-- Notes of contents without a reference that they have none. Digests are to be given in order. The note is never
+-- taken back here: a content may be just losing a reference that is still seen.
 CREATE FUNCTION s3dedup.recount(p_valid_until TIMESTAMPTZ, p_digests BYTEA[]) RETURNS VOID
 LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
@@ -86,11 +86,11 @@ BEGIN
         PERFORM 1 FROM s3dedup.contents c WHERE c.digest = v_digest FOR UPDATE;
         CONTINUE WHEN NOT FOUND;
         PERFORM 1 FROM s3dedup.entries e WHERE e.digest = v_digest LIMIT 1;
-        UPDATE s3dedup.contents c SET unused_since = CASE WHEN FOUND THEN NULL
-                ELSE coalesce(c.unused_since, s3dedup.seconds_now()) END
-            WHERE c.digest = v_digest
-                AND (NOT FOUND OR c.unused_since IS NULL OR c.unused_since < s3dedup.seconds_now() - 60);
+        CONTINUE WHEN FOUND;
+        UPDATE s3dedup.contents c SET unused_since = s3dedup.seconds_now()
+            WHERE c.digest = v_digest AND c.unused_since IS NULL;
     END LOOP;
+    PERFORM s3dedup.end_write(p_valid_until);
 END $$;
 
 CREATE FUNCTION s3dedup.spend_generation(p_valid_until TIMESTAMPTZ, p_generation BIGINT) RETURNS VOID
@@ -120,6 +120,7 @@ BEGIN
             ),
             p_key_depth, p_instance, s3dedup.seconds_now()
         RETURNING i.id, i.generation INTO o_intent, o_generation;
+    PERFORM s3dedup.end_write(p_valid_until);
 END $$;
 
 CREATE FUNCTION s3dedup.quarantine(
@@ -201,6 +202,7 @@ BEGIN
     UPDATE s3dedup.totals t SET stored_bytes = t.stored_bytes + v_stored,
             contents = t.contents + CASE WHEN v_is_known THEN 0 ELSE 1 END
         WHERE t.shard = pg_backend_pid() % 64;
+    PERFORM s3dedup.end_write(p_valid_until);
     RETURN 'set';
 END $$;
 
