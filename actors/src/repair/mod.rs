@@ -1,6 +1,6 @@
 //! Putting a store right. Nothing is ever deleted: an object that is not what it should be goes into quarantine.
 //!
-//! [`plan`] looks and decides, [`apply`] does what was decided and nothing else; a dry run is a plan. [`rebuild`] makes
+//! [`plan()`] looks and decides, [`apply()`] does what was decided and nothing else; a dry run is a plan. [`rebuild()`] makes
 //! the rows of contents anew from objects, when the database is lost.
 
 mod apply;
