@@ -14,7 +14,7 @@ fn the_tree_of_actors_is_shown_outside_the_prefix() {
     assert_eq!(tree["breakers"][0]["state"], "closed");
     let children = tree["actors"]["children"].as_array().unwrap();
     let names: Vec<_> = children.iter().map(|child| child["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["locks", "metadata", "metadata", "uploads"]);
+    assert_eq!(names, ["locks", "cleaner", "metadata", "metadata", "uploads"]);
     for child in children {
         assert_eq!((&child["state"], &child["restarts"], &child["panics"]), (&"up".into(), &0.into(), &0.into()));
         assert!(child["last_fault"].is_null() && !child["load"].as_object().unwrap().is_empty(), "{child}");

@@ -105,6 +105,7 @@ impl Engine {
         for child in &mut children {
             child.load = match child.name {
                 "locks" => vec![("live", inner.lock_stats.live())],
+                "cleaner" => vec![("running", usize::from(inner.cleaner_stats.is_running()))],
                 "locks-db" => vec![("held", inner.key_stats.held()), ("waiting", inner.key_stats.waiting())],
                 "metadata" => in_flight.next().map(|count| ("in_flight", count)).into_iter().collect(),
                 "uploads" => vec![

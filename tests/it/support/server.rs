@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{LazyLock, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -348,15 +348,9 @@ fn wait_until_ready(child: &mut Child, probe: &Request) -> bool {
     }
 }
 
-/// The program as it was when the tests began: a build meanwhile puts another file in its place. The environment may
-/// name another one.
+/// The program under test; another one can be named, where several checkouts build into one folder.
 fn binary() -> PathBuf {
-    use std::os::fd::AsRawFd;
-    static BINARY: LazyLock<File> = LazyLock::new(|| {
-        let path = std::env::var_os("S3DEDUP_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_s3dedup").into());
-        File::open(path).unwrap()
-    });
-    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), BINARY.as_raw_fd()))
+    std::env::var_os("S3DEDUP_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_s3dedup").into()).into()
 }
 
 /// A port that nothing listens on and that no other test was given. It lies below the range that
