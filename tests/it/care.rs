@@ -118,6 +118,10 @@ fn verify_tells_whole_from_damaged_and_from_what_it_cannot_see() {
 fn verify_goes_on_from_its_state_file() {
     let server = TestServer::start();
     fill(&server);
+    // Many of one size, so that some are done all along.
+    for seed in 100..140 {
+        upload(&server, &format!("e/{seed}"), 0, &Noise::bytes(seed, 12_000)).send().assert_status(200);
+    }
     let store = Store::folder(&server);
     let state = server.temp_dir().join("../verify.state");
     let path = state.to_str().unwrap();
@@ -132,7 +136,7 @@ fn verify_goes_on_from_its_state_file() {
     killed.wait().unwrap();
     assert_eq!(store.run(&["verify", "--resume", path]).status.code(), Some(1), "that was a deep one");
     let report = store.report(0, &["verify", "--deep", "--resume", path]);
-    assert_eq!((&report["resumed"], &report["contents"]), (&true.into(), &10.into()));
+    assert_eq!((&report["resumed"], &report["contents"]), (&true.into(), &50.into()));
     assert!(!state.exists(), "it is done");
 }
 
