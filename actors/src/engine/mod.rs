@@ -33,7 +33,7 @@ use crate::runtime::budget::MemoryBudget;
 use crate::runtime::pulse::Pulse;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blocking::BlockingPool;
-use crate::store::meta::{NewIntent, Totals};
+use crate::store::meta::{MetaStore, NewIntent, Totals};
 use crate::upload::{UploadStats, UploaderPool};
 
 /// How long a metadata transaction may take, queueing included: a client is to get its 503 within
@@ -53,6 +53,8 @@ struct Inner {
     admission: Admission,
     locks: Locks,
     metadata: MetadataRouter,
+    /// Only to be looked at: requests go through the router.
+    metadata_store: Arc<dyn MetaStore>,
     uploads: Addr<UploaderPool>,
     source: ContentSource,
     compute: BlockingPool,

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
 use s3dedup_actors::testkit::proxy::FaultProxy;
 
-use super::peer::{Condition, Peer};
+use crate::load::peer::{Condition, Peer};
 use crate::support::TestServer;
 use crate::support::s3::S3Access;
 

@@ -14,6 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::clock::Clock;
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
+use crate::store::meta::Connections;
 use crate::store::postgres::{Connector, PostgresSettings, describe, is_lost, is_undone, sql_error};
 
 /// The longest that one operation takes, all attempts together.
@@ -131,10 +132,10 @@ impl Database {
         })
     }
 
-    /// Connections that are open, and how many of them are idle.
-    pub(super) fn connections(&self) -> (usize, usize) {
+    /// How the connections do.
+    pub(super) fn connections(&self) -> Connections {
         let status = self.pool.status();
-        (status.size, status.available)
+        Connections { open: status.size, idle: status.available, breaker: self.breaker.state() }
     }
 
     /// Runs a statement that reads.
