@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Noise, Request, TestServer, date, gunzip};
+use crate::support::{Noise, Request, TestServer, date, eventually, gunzip};
 
 /// What the kernel says that a process holds.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct Holding {
 /// Connections to backends that are kept for the next requests: they come and go by fives.
 const DESCRIPTORS_MORE_MAX: usize = 32;
 const THREADS_MORE_MAX: usize = 4;
+/// Requests at once that fill the pools of connections.
+const READERS: usize = 24;
 
 impl Holding {
     pub fn of(server: &TestServer) -> Self {
@@ -92,4 +94,21 @@ pub fn works(server: &TestServer, number: u64) -> Result<(), String> {
     }
     done(request("DELETE", &dated))?;
     Ok(())
+}
+
+/// Reads so much at once that the server keeps many connections to its backends.
+pub fn fills_pools(server: &TestServer) {
+    let target = format!("/files/probe/pools?last_modified={}", date(0));
+    let put = server.request("PUT", &target).body(Noise::bytes(7, 100_000));
+    eventually("it is stored", || (put.send().status == 200).then_some(()));
+    let together = std::sync::Barrier::new(READERS);
+    std::thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                together.wait();
+                // Not all need to succeed.
+                let _ = server.request("GET", "/files/probe/pools").try_send();
+            });
+        }
+    });
 }

@@ -73,10 +73,15 @@ impl Member {
                 .env("POSTGRES_USER", USER)
                 .env("POSTGRES_PASSWORD", PASSWORD)
                 .env("POSTGRES_DB", database)
-                .env("POSTGRES_MAX_CONNECTIONS", 6)
+                .env("POSTGRES_MAX_CONNECTIONS", 12)
                 .env("INSTANCE_ID", name);
         }
-        for (setting, value) in [("HTTP_WORKERS", "2"), ("CPU_THREADS", "1"), ("MAX_INMEMORY_SIZE", "65536")] {
+        for (setting, value) in [
+            ("HTTP_WORKERS", "2"),
+            ("CPU_THREADS", "1"),
+            ("MAX_INMEMORY_SIZE", "65536"),
+            ("CONTENT_CACHE_BYTES", "200000"),
+        ] {
             builder = builder.env(setting, value);
         }
         for (setting, value) in settings {

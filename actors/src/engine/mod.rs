@@ -176,8 +176,19 @@ impl Engine {
         MetadataActor: Handler<Timely<M>>,
         <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
     {
+        self.metadata_within(METADATA_WAIT_MAX, message).await
+    }
+
+    /// The same within this time.
+    async fn metadata_within<M, T>(&self, wait_max: Duration, message: M) -> Result<T>
+    where
+        M: Message<Result = Result<T>> + Send + 'static,
+        T: Send + 'static,
+        MetadataActor: Handler<Timely<M>>,
+        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
+    {
         let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
-        let deadline = Instant::now() + METADATA_WAIT_MAX;
+        let deadline = Instant::now() + wait_max;
         let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
         answer.await.map_err(late)?.map_err(gone)?
     }

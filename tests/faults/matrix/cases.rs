@@ -17,17 +17,34 @@ pub struct Case {
     /// Of the connections, or of the requests.
     pub share: f64,
     pub time: Duration,
+    /// What is wrong at the same time with all connections.
+    pub also: Option<(Way, NetworkFault)>,
+    /// Other settings than the usual ones.
+    pub settings: &'static [(&'static str, &'static str)],
 }
 
 impl Case {
     pub fn name(&self) -> String {
-        format!("{:?} {:?} {}", self.way, self.fault, self.share)
+        let mut name = format!("{:?} {:?} {}", self.way, self.fault, self.share);
+        if let Some(also) = self.also {
+            name += &format!(" {also:?}");
+        }
+        if let [first, ..] = self.settings {
+            name += &format!(" {first:?}");
+        }
+        name
     }
 
     pub fn all() -> Vec<Self> {
         let mut cases = Vec::new();
-        let mut add = |way, fault, share, time| cases.push(Self { way, fault, share, time });
-        let slow = |way| NetworkFault::Drip(if way == Way::S3 { 4000 } else { 400 });
+        let stall = Fault::Network(NetworkFault::Stall);
+        // A request that has waited for one thing has less time to wait for the next one.
+        let settings: &[_] = &[("UPLOADER_POOL_SIZE", "1")];
+        cases.push(Self { way: Way::S3, fault: stall, share: 1.0, time: LONG, also: None, settings });
+        let also = Some((Way::Metadata, NetworkFault::Delay(Duration::from_millis(600))));
+        cases.push(Self { way: Way::Locks, fault: stall, share: 1.0, time: LONG + SHORT, also, settings: &[] });
+        let mut add = |way, fault, share, time| cases.push(Self { way, fault, share, time, also: None, settings: &[] });
+        let slow = |way| NetworkFault::Drip(if way == Way::S3 { 1000 } else { 400 });
         // Those first that take longest.
         for way in [Way::S3, Way::Database] {
             for fault in [NetworkFault::Stall, NetworkFault::Deaf, NetworkFault::Cut, slow(way)] {

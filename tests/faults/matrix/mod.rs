@@ -13,10 +13,10 @@ use s3dedup_actors::testkit::postgres::PostgresServer;
 
 use self::cases::Case;
 use crate::audit::{Database, audit, audit_objects};
-use crate::health::{actors, settles, works};
+use crate::health::{actors, fills_pools, settles, works};
 use crate::load::end::read_everything;
 use crate::load::{EndsWith, Load};
-use crate::member::{Member, Way};
+use crate::member::{Fault, Member, Way};
 use crate::support::TestServer;
 use crate::support::s3::Garage;
 
@@ -53,13 +53,14 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
         backends.postgres.sql_in("postgres", &format!("CREATE DATABASE {name}"));
         (&backends.postgres, name.as_str())
     });
-    let mut member = Member::start(&name, bucket.as_ref(), postgres, &[], number as u64);
+    let mut member = Member::start(&name, bucket.as_ref(), postgres, case.settings, number as u64);
     let load = Load::new(vec![member.peer.clone()], number as u64, PAUSE).with(CLIENTS, 8.0);
     std::thread::scope(|scope| {
         let _ends = EndsWith(&load);
         load.start(scope);
         std::thread::sleep(WARM_UP);
         load.rest();
+        fills_pools(&member.server);
         let before = settles(&member.server);
         load.go_on();
         std::thread::sleep(WARM_UP / 4);
@@ -67,6 +68,9 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
         lag.forget();
         member.peer.take_slowest();
         member.fail(case.way, case.fault, case.share);
+        if let Some((way, fault)) = case.also {
+            member.fail(way, Fault::Network(fault), 1.0);
+        }
         let began = Instant::now();
         let mut health = Duration::ZERO;
         while began.elapsed() < case.time {

@@ -173,6 +173,7 @@ impl Drop for S3InProcess {
 pub struct Garage {
     pub access: S3Access,
     child: Child,
+    #[allow(dead_code, reason = "some tests only keep it")]
     dir: TempDir,
 }
 
@@ -215,6 +216,7 @@ impl Garage {
 
 impl Garage {
     /// Makes one more bucket, for the same key.
+    #[allow(dead_code, reason = "the fault tests use it")]
     pub fn new_bucket(&self, name: &str) -> S3Access {
         let key = self.access.access_key.as_str();
         for arguments in

@@ -191,7 +191,12 @@ impl Database {
         };
         let answer_by = deadline.min(Instant::now() + self.statement_timeout + ANSWER_GRACE);
         let answered = tokio::time::timeout_at(answer_by.into(), self.run(connection, work, deadline)).await;
-        match answered.map_err(|elapsed| Failure::Unknown(late(elapsed)))? {
+        let answered = answered.map_err(|elapsed| {
+            // Those that are idle may lead nowhere as well, and nothing would tell.
+            drop(self.pool.retain(|_, _| false));
+            Failure::Unknown(late(elapsed))
+        });
+        match answered? {
             Ok(rows) => {
                 lent.back();
                 Ok(rows)
