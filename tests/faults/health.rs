@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Noise, Request, TestServer, date, eventually, gunzip};
+use crate::support::{Noise, Request, TestServer, date, eventually, gunzip, upload};
 
 /// What the kernel says that a process holds.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +16,6 @@ pub struct Holding {
 /// Connections to backends that are kept for the next requests: they come and go by fives.
 const DESCRIPTORS_MORE_MAX: usize = 32;
 const THREADS_MORE_MAX: usize = 4;
-/// Requests at once that fill the pools of connections.
-const READERS: usize = 24;
 
 impl Holding {
     pub fn of(server: &TestServer) -> Self {
@@ -96,19 +94,47 @@ pub fn works(server: &TestServer, number: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads so much at once that the server keeps many connections to its backends.
-pub fn fills_pools(server: &TestServer) {
-    let target = format!("/files/probe/pools?last_modified={}", date(0));
-    let put = server.request("PUT", &target).body(Noise::bytes(7, 100_000));
-    eventually("it is stored", || (put.send().status == 200).then_some(()));
-    let together = std::sync::Barrier::new(READERS);
-    std::thread::scope(|scope| {
-        for _ in 0..READERS {
-            scope.spawn(|| {
-                together.wait();
-                // Not all need to succeed.
-                let _ = server.request("GET", "/files/probe/pools").try_send();
-            });
+/// Contents that are read all the time, too many and too large to be kept in memory.
+pub struct Known {
+    contents: Vec<Vec<u8>>,
+}
+
+impl Known {
+    pub fn put(server: &TestServer) -> Self {
+        let size = |number| if number % 4 == 3 { 150_000 } else { 20_000 };
+        let known = Self { contents: (0..24).map(|number| Noise::bytes(2_000_000 + number, size(number))).collect() };
+        for (number, content) in known.contents.iter().enumerate() {
+            let put = upload(server, &format!("probe/known/{number}"), 0, content);
+            eventually("it is stored", || (put.send().status == 200).then_some(()));
         }
-    });
+        known
+    }
+
+    /// Reads one of them: right, cut off (`false`), or refused (`false`). Tells what must not be.
+    pub fn read(&self, server: &TestServer, turn: usize) -> Result<bool, String> {
+        let number = turn % self.contents.len();
+        let request = server.request("GET", &format!("/files/probe/known/{number}"));
+        let answer = request.try_send().map_err(|error| format!("{request}: {error}"))?;
+        match answer.status {
+            200 if answer.complete && gunzip(&answer.body) == self.contents[number] => Ok(true),
+            200 if !answer.complete => Ok(false),
+            503 if answer.header("retry-after").is_some() => Ok(false),
+            status => Err(format!("{request}: {status}, {} bytes, {:?}", answer.body.len(), answer.headers)),
+        }
+    }
+
+    /// Reads so many at once that the server keeps many connections to its backends.
+    pub fn read_at_once(&self, server: &TestServer) {
+        let together = std::sync::Barrier::new(self.contents.len());
+        std::thread::scope(|scope| {
+            for number in 0..self.contents.len() {
+                let together = &together;
+                scope.spawn(move || {
+                    together.wait();
+                    // On a busy machine not all of them succeed.
+                    self.read(server, number).unwrap();
+                });
+            }
+        });
+    }
 }

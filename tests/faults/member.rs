@@ -102,6 +102,11 @@ impl Member {
         }
     }
 
+    /// How many requests to S3 were answered wrongly.
+    pub fn answered_wrongly(&self) -> usize {
+        self.s3.as_ref().map_or(0, |(_, http)| http.met())
+    }
+
     /// Everything goes well again.
     pub fn pass(&self) {
         if let Some((_, http)) = &self.s3 {

@@ -1,7 +1,6 @@
 //! Reading what a name points at.
 
 use futures_util::StreamExt;
-use futures_util::stream;
 
 use super::Engine;
 use crate::download::{Body, Download, Expected, verified};
@@ -50,11 +49,14 @@ impl Engine {
             other => return other,
         };
         log::debug!("a content is read again object={} error=\"{first}\"", blob.key);
-        match read().await {
-            // The client is to see a cut where damage is found, as with larger contents.
-            Err(error) if error.kind() == Kind::Corrupt => Ok(Some(Body::Stream(stream::iter([Err(error)]).boxed()))),
-            other => other,
-        }
+        read().await.map_err(|error| match error.kind() {
+            // Whether the object is damaged or the store talks nonsense for a while is not known here.
+            Kind::Corrupt => {
+                self.inner.damage.found(&blob.key, &error);
+                Error::new(Kind::Unavailable, "the stored bytes are not what was stored").with_source(error)
+            }
+            _ => error,
+        })
     }
 
     async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {

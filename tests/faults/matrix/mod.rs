@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use s3dedup_actors::testkit::postgres::PostgresServer;
 
 use self::cases::Case;
 use crate::audit::{Database, audit, audit_objects};
-use crate::health::{actors, fills_pools, settles, works};
+use crate::health::{Known, actors, settles, works};
 use crate::load::end::read_everything;
 use crate::load::{EndsWith, Load};
 use crate::member::{Fault, Member, Way};
@@ -23,6 +24,8 @@ use crate::support::s3::Garage;
 /// Cases at a time: most of the time they wait.
 const THREADS: usize = 6;
 const CLIENTS: usize = 8;
+/// Beside them, during the fault.
+const READERS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(150);
 const WARM_UP: Duration = Duration::from_millis(1200);
 /// The contract: an answer begins within this time.
@@ -55,12 +58,14 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
     });
     let mut member = Member::start(&name, bucket.as_ref(), postgres, case.settings, number as u64);
     let load = Load::new(vec![member.peer.clone()], number as u64, PAUSE).with(CLIENTS, 8.0);
+    let known = Known::put(&member.server);
+    let (met, reads, over) = (member.answered_wrongly(), Reads::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let _ends = EndsWith(&load);
         load.start(scope);
         std::thread::sleep(WARM_UP);
         load.rest();
-        fills_pools(&member.server);
+        known.read_at_once(&member.server);
         let before = settles(&member.server);
         load.go_on();
         std::thread::sleep(WARM_UP / 4);
@@ -72,6 +77,12 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
             member.fail(way, Fault::Network(fault), 1.0);
         }
         let began = Instant::now();
+        let readers: Vec<_> = (0..READERS)
+            .map(|reader| {
+                let (reads, known, server, over) = (&reads, &known, &member.server, &over);
+                scope.spawn(move || reads.go_on(known, server, reader, over))
+            })
+            .collect();
         let mut health = Duration::ZERO;
         while began.elapsed() < case.time {
             let asked = Instant::now();
@@ -80,9 +91,11 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
             health = health.max(asked.elapsed());
             std::thread::sleep(Duration::from_millis(100));
         }
+        over.store(true, Relaxed);
         let in_trouble = load.refusals.load(Relaxed);
         member.pass();
         let recovery = recover(&member.server, &mut report);
+        report.wrong.extend(readers.into_iter().filter_map(|reader| reader.join().unwrap().err()));
         load.rest();
         let (slowest, of) = member.peer.take_slowest();
         let more = lag.seen();
@@ -93,7 +106,10 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
         report.wrong.extend(after.grown_since(before));
         let (writes, acknowledged) = load.history.counts();
         report.told = format!(
-            "{in_trouble} refusals, slowest {} ms ({of}), recovery {} ms, {acknowledged} of {writes} writes, lag {} ms",
+            "{in_trouble} refusals, {} of {} reads, met {}, slowest {} ms ({of}), recovery {} ms, {acknowledged} of {writes} writes, lag {} ms",
+            reads.right.load(Relaxed),
+            reads.all.load(Relaxed),
+            member.answered_wrongly() - met,
             slowest.as_millis(),
             recovery.as_millis(),
             more.as_millis()
@@ -121,6 +137,25 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
         eprintln!("--- log of {} ---\n{}", case.name(), member.server.log());
     }
     report
+}
+
+/// Reads during the fault.
+#[derive(Default)]
+struct Reads {
+    all: AtomicUsize,
+    right: AtomicUsize,
+}
+
+impl Reads {
+    fn go_on(&self, known: &Known, server: &TestServer, mut turn: usize, over: &AtomicBool) -> Result<(), String> {
+        while !over.load(Relaxed) {
+            turn += READERS;
+            self.all.fetch_add(1, Relaxed);
+            self.right.fetch_add(usize::from(known.read(server, turn)?), Relaxed);
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
 }
 
 /// Waits until everything works, and goes on to do so.
@@ -153,7 +188,7 @@ impl Lag {
     /// What a server needs of the machine is several such turns.
     const TURNS: u32 = 4;
 
-    fn watch(&self, ended: &std::sync::atomic::AtomicBool) {
+    fn watch(&self, ended: &AtomicBool) {
         let nap = Duration::from_millis(20);
         while !ended.load(Relaxed) {
             let began = Instant::now();
@@ -184,7 +219,7 @@ fn every_fault_is_survived() {
     let cases: Vec<_> = Case::all().into_iter().filter(|case| case.name().contains(&wanted)).collect();
     let queue = Mutex::new(cases.iter().enumerate());
     let reports = Mutex::new(BTreeMap::new());
-    let (lag, ended) = (Lag(Mutex::default()), std::sync::atomic::AtomicBool::new(false));
+    let (lag, ended) = (Lag(Mutex::default()), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| lag.watch(&ended));
         let work = || loop {

@@ -48,6 +48,8 @@ struct Plan {
     /// Which share of the requests it meets.
     share: f64,
     luck: StdRng,
+    /// Requests that it met.
+    met: usize,
 }
 
 impl HttpFaultProxy {
@@ -57,7 +59,7 @@ impl HttpFaultProxy {
         let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
         let listener = listener.unwrap_or_else(|error| panic!("no port for a proxy: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("no address of a proxy: {error}"));
-        let plan = Plan { fault: None, share: 1.0, luck: StdRng::seed_from_u64(seed) };
+        let plan = Plan { fault: None, share: 1.0, luck: StdRng::seed_from_u64(seed), met: 0 };
         let plan = Arc::new(Mutex::new(plan));
         let (end, ended) = oneshot::channel();
         let thread = on_thread(serve(listener, target, Arc::clone(&plan), ended));
@@ -72,6 +74,11 @@ impl HttpFaultProxy {
     /// Answers as the server does.
     pub fn pass(&self) {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).fault = None;
+    }
+
+    /// How many requests were answered wrongly since the start.
+    pub fn met(&self) -> usize {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).met
     }
 
     /// Answers wrongly to this share of the requests that come from now on.
@@ -210,6 +217,7 @@ async fn link(client: TcpStream, target: SocketAddr, plan: &Mutex<Plan>) -> io::
                 let len = request.content_length().unwrap_or_default();
                 tokio::io::copy(&mut (&mut client).take(len), &mut tokio::io::sink()).await?;
             }
+            plan.lock().unwrap_or_else(PoisonError::into_inner).met += 1;
             client.write_all(&made_up(fault, to_head)).await?;
             continue;
         }
@@ -230,6 +238,9 @@ async fn link(client: TcpStream, target: SocketAddr, plan: &Mutex<Plan>) -> io::
             // A document that is wrong and well-formed is another matter.
             HttpFault::WrongBytes if !body.starts_with(b"<") => body.iter_mut().for_each(|byte| *byte ^= 1),
             _ => {}
+        }
+        if told > 0 {
+            plan.lock().unwrap_or_else(PoisonError::into_inner).met += 1;
         }
         client.write_all(&answer.bytes()).await?;
         client.write_all(&body).await?;
