@@ -22,7 +22,7 @@ use crate::support::TestServer;
 use crate::support::s3::Garage;
 
 /// Cases at a time: most of the time they wait.
-const THREADS: usize = 6;
+const THREADS: usize = 5;
 const CLIENTS: usize = 8;
 /// Beside them, during the fault.
 const READERS: usize = 3;
@@ -94,7 +94,7 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
         over.store(true, Relaxed);
         let in_trouble = load.refusals.load(Relaxed);
         member.pass();
-        let recovery = recover(&member.server, &mut report);
+        let recovery = recover(&member.server, lag, &mut report);
         report.wrong.extend(readers.into_iter().filter_map(|reader| reader.join().unwrap().err()));
         load.rest();
         let (slowest, of) = member.peer.take_slowest();
@@ -159,7 +159,7 @@ impl Reads {
 }
 
 /// Waits until everything works, and goes on to do so.
-fn recover(server: &TestServer, report: &mut Report) -> Duration {
+fn recover(server: &TestServer, lag: &Lag, report: &mut Report) -> Duration {
     let began = Instant::now();
     let (mut in_a_row, mut since, mut number) = (0, began, 0);
     let mut last = String::new();
@@ -175,7 +175,7 @@ fn recover(server: &TestServer, report: &mut Report) -> Duration {
         }
     }
     let took = since - began;
-    if took > RECOVERY_MAX || in_a_row < WELL {
+    if took > RECOVERY_MAX + lag.seen() || in_a_row < WELL {
         report.wrong.push(format!("it was not well after {took:?}: {last}"));
     }
     took
