@@ -1,6 +1,7 @@
 //! What a server shows of itself, and what it holds: nothing may be left of requests that are over.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -28,6 +29,40 @@ impl Holding {
         let is_much = self.descriptors > before.descriptors + DESCRIPTORS_MORE_MAX
             || self.threads > before.threads + THREADS_MORE_MAX;
         is_much.then(|| format!("it held {before:?} and holds {self:?}"))
+    }
+}
+
+/// How long a server's threads have waited for a processor, all together. On a machine that has too much to do this, and
+/// not what is tested, decides how long something takes.
+pub fn starved(server: &TestServer) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let waited = |thread: fs::DirEntry| -> Option<u64> {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').nth(1)?.parse().ok()
+    };
+    Duration::from_nanos(threads.filter_map(|thread| waited(thread.ok()?)).sum())
+}
+
+/// Measures what a server takes, without what it waited for a processor.
+pub struct Watch<'a> {
+    server: &'a TestServer,
+    began: Instant,
+    starved: Duration,
+}
+
+impl<'a> Watch<'a> {
+    pub fn start(server: &'a TestServer) -> Self {
+        Self { server, began: Instant::now(), starved: starved(server) }
+    }
+
+    /// Since the start, for a processor.
+    pub fn starved(&self) -> Duration {
+        starved(self.server).saturating_sub(self.starved)
+    }
+
+    /// Since the start, for itself.
+    pub fn took(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.starved())
     }
 }
 
@@ -67,7 +102,7 @@ pub fn settles(server: &TestServer) -> Holding {
         if last.is_empty() {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     assert!(last.is_empty(), "these do not go away: {last:?}");
     server.assert_no_temporary_files();

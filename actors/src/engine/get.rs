@@ -1,6 +1,6 @@
 //! Reading what a name points at.
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 
 use super::Engine;
 use crate::download::{Body, Download, Expected, verified};
@@ -41,7 +41,8 @@ impl Engine {
         Ok(Some(Download::new(entry.clone(), body, self.inner.compute.clone(), self.inner.damage.clone())))
     }
 
-    /// What can be kept is read whole, and once more if it did not come as it should: an answer may break on its way.
+    /// What can be kept is read whole, of the rest the beginning; once more if it did not come as it should: an answer may
+    /// break on its way.
     async fn read(&self, blob: &StoredBlob) -> Result<Option<Body>> {
         let read = || self.inner.source.open(&blob.key, async |reader| self.checked(blob, reader).await);
         let first = match read().await {
@@ -62,7 +63,9 @@ impl Engine {
     async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {
         let mut body = verified(reader.stream, Expected::from(blob));
         if !self.inner.cache.wants(blob.stored_size) {
-            return Ok(Body::Stream(body));
+            // What fails before its beginning can still be refused.
+            let first = body.next().await.transpose()?;
+            return Ok(Body::Stream(stream::iter(first.map(Ok)).chain(body).boxed()));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(blob.stored_size).unwrap_or_default());
         while let Some(piece) = body.next().await {

@@ -14,7 +14,7 @@ use s3dedup_actors::testkit::postgres::PostgresServer;
 
 use self::cases::Case;
 use crate::audit::{Database, audit, audit_objects};
-use crate::health::{Known, actors, settles, works};
+use crate::health::{Known, Watch, actors, settles, works};
 use crate::load::end::read_everything;
 use crate::load::{EndsWith, Load};
 use crate::member::{Fault, Member, Way};
@@ -22,7 +22,7 @@ use crate::support::TestServer;
 use crate::support::s3::Garage;
 
 /// Cases at a time: most of the time they wait.
-const THREADS: usize = 6;
+const THREADS: usize = 5;
 const CLIENTS: usize = 8;
 /// Beside them, during the fault.
 const READERS: usize = 3;
@@ -48,7 +48,7 @@ struct Report {
     told: String,
 }
 
-fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
+fn run(case: &Case, number: usize, backends: &Backends) -> Report {
     let mut report = Report::default();
     let name = format!("case{number}");
     let bucket = (case.way == Way::S3).then(|| backends.garage.new_bucket(&name));
@@ -70,7 +70,7 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
         load.go_on();
         std::thread::sleep(WARM_UP / 4);
 
-        lag.forget();
+        let watch = Watch::start(&member.server);
         member.peer.take_slowest();
         member.fail(case.way, case.fault, case.share);
         if let Some((way, fault)) = case.also {
@@ -98,15 +98,15 @@ fn run(case: &Case, number: usize, backends: &Backends, lag: &Lag) -> Report {
         report.wrong.extend(readers.into_iter().filter_map(|reader| reader.join().unwrap().err()));
         load.rest();
         let (slowest, of) = member.peer.take_slowest();
-        let more = lag.seen();
+        let more = watch.starved();
         if slowest > ANSWER_MAX + more || health > ANSWER_MAX + more {
-            report.wrong.push(format!("an answer took {slowest:?}: {of}; /health took {health:?}; lag {more:?}"));
+            report.wrong.push(format!("an answer took {slowest:?}: {of}; /health took {health:?}; starved {more:?}"));
         }
         let after = settles(&member.server);
         report.wrong.extend(after.grown_since(before));
         let (writes, acknowledged) = load.history.counts();
         report.told = format!(
-            "{in_trouble} refusals, {} of {} reads, met {}, slowest {} ms ({of}), recovery {} ms, {acknowledged} of {writes} writes, lag {} ms",
+            "{in_trouble} refusals, {} of {} reads, met {}, slowest {} ms ({of}), recovery {} ms, {acknowledged} of {writes} writes, starved {} ms",
             reads.right.load(Relaxed),
             reads.all.load(Relaxed),
             member.answered_wrongly() - met,
@@ -160,7 +160,7 @@ impl Reads {
 
 /// Waits until everything works, and goes on to do so.
 fn recover(server: &TestServer, report: &mut Report) -> Duration {
-    let began = Instant::now();
+    let (began, watch) = (Instant::now(), Watch::start(server));
     let (mut in_a_row, mut since, mut number) = (0, began, 0);
     let mut last = String::new();
     while in_a_row < WELL {
@@ -169,45 +169,15 @@ fn recover(server: &TestServer, report: &mut Report) -> Duration {
             Ok(()) => in_a_row += 1,
             Err(why) => (in_a_row, since, last) = (0, Instant::now(), why),
         }
-        // The hang of a hang.
-        if began.elapsed() > 4 * RECOVERY_MAX {
+        if watch.took() > 2 * RECOVERY_MAX {
             break;
         }
     }
     let took = since - began;
-    if took > RECOVERY_MAX || in_a_row < WELL {
+    if took > RECOVERY_MAX + watch.starved() || in_a_row < WELL {
         report.wrong.push(format!("it was not well after {took:?}: {last}"));
     }
     took
-}
-
-/// How late this machine wakes whoever sleeps: so much later may everything be.
-struct Lag(Mutex<Duration>);
-
-impl Lag {
-    /// What a server needs of the machine is several such turns.
-    const TURNS: u32 = 4;
-
-    fn watch(&self, ended: &AtomicBool) {
-        let nap = Duration::from_millis(20);
-        while !ended.load(Relaxed) {
-            let began = Instant::now();
-            std::thread::sleep(nap);
-            let late = began.elapsed() - nap;
-            let mut worst = self.0.lock().unwrap();
-            *worst = late.max(*worst);
-        }
-    }
-
-    fn forget(&self) {
-        // Other cases are still interested: it only ever becomes less by a fraction.
-        let mut worst = self.0.lock().unwrap();
-        *worst = worst.mul_f64(0.9);
-    }
-
-    fn seen(&self) -> Duration {
-        *self.0.lock().unwrap() * Self::TURNS
-    }
 }
 
 #[test]
@@ -219,20 +189,18 @@ fn every_fault_is_survived() {
     let cases: Vec<_> = Case::all().into_iter().filter(|case| case.name().contains(&wanted)).collect();
     let queue = Mutex::new(cases.iter().enumerate());
     let reports = Mutex::new(BTreeMap::new());
-    let (lag, ended) = (Lag(Mutex::default()), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        scope.spawn(|| lag.watch(&ended));
         let work = || loop {
             let next = queue.lock().unwrap().next();
             let Some((number, case)) = next else { return };
-            let report = catch_unwind(AssertUnwindSafe(|| run(case, number, &backends, &lag)));
+            let report = catch_unwind(AssertUnwindSafe(|| run(case, number, &backends)));
             let report = report.unwrap_or_else(|_| Report { wrong: vec!["it panicked".into()], ..Report::default() });
             println!("{:5.1} s: {}: {}", began.elapsed().as_secs_f64(), case.name(), report.told);
             reports.lock().unwrap().insert(number, (case.name(), report.wrong));
         };
-        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
-        ended.store(true, Relaxed);
+        for _ in 0..THREADS {
+            scope.spawn(work);
+        }
     });
     let reports = reports.into_inner().unwrap();
     for (name, wrong) in reports.values().filter(|(_, wrong)| !wrong.is_empty()) {
