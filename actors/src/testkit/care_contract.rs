@@ -162,3 +162,54 @@ pub(super) async fn a_content_whose_object_is_in_quarantine_is_not_cleaned(store
     assert!(ok(store.list_quarantined(None, 10).await).is_empty());
     assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
 }
+
+pub(super) async fn a_content_that_a_repair_found_is_not_cleaned_under_its_names_nor_soon(store: Store) {
+    let in_a_week = || Stamp::from_seconds(Stamp::now().seconds() + 7 * 86_400);
+    // Without any names: a database that is being rebuilt.
+    assert_eq!(ok(store.set_blob(set(stored(object(5, 0), 5), None)).await), SetOutcome::Set);
+    assert_whole(&store).await;
+    assert_eq!(condemn(&store, 5, in_a_week()).await, None);
+    // With names, and the repair ends before it counts.
+    put(&store, "a", 1, 1).await;
+    assert_eq!(ok(store.set_blob(set(stored(object(6, 0), 6), None)).await), SetOutcome::Set);
+    assert_eq!(condemn(&store, 6, in_a_week()).await, None);
+    ok(store.recount(vec![digest(6), digest(5)]).await);
+    assert_whole(&store).await;
+    assert_eq!(condemn(&store, 6, in_a_week()).await, None);
+    for byte in [5, 6] {
+        assert!(condemn(&store, byte, FAR_FUTURE).await.is_some());
+    }
+    // A name that came and went is as any other.
+    assert_eq!(ok(store.set_blob(set(stored(object(7, 9), 7), None)).await), SetOutcome::Set);
+    ok(store.recount(vec![digest(7)]).await);
+    put(&store, "b", 1, 7).await;
+    assert_eq!(delete(&store, "b", 1).await, DeleteOutcome::Deleted);
+    assert!(condemn(&store, 7, Stamp::from_seconds(Stamp::now().seconds() + 60)).await.is_some());
+}
+
+pub(super) async fn quarantine_is_lifted_or_left_for_the_cleaner_when_another_object_is_there(store: Store) {
+    put(&store, "a", 1, 1).await;
+    let old = object(1, 0);
+    ok(store.quarantine(old, "broken".into()).await);
+    let listed = ok(store.list_quarantined(None, 10).await);
+    assert!(listed[0].since.seconds() > Stamp::now().seconds() - 600);
+    // The last copy of a content is never given up.
+    for instead in [old, object(1, 1), object(2, 1)] {
+        assert!(!ok(store.condemn_quarantined(old, instead).await));
+    }
+    assert!(ok(store.lift_quarantine(old).await));
+    assert!(!ok(store.lift_quarantine(old).await));
+    assert!(ok(store.list_quarantined(None, 10).await).is_empty());
+    let (intent, new) = ok(store.begin_replacement(digest(1), intent()).await);
+    let replace = SetBlob { intent: Some(intent), ..set(stored(new, 1), Some(old)) };
+    assert_eq!(ok(store.set_blob(replace).await), SetOutcome::Set);
+    ok(store.quarantine(new, "broken, too".into()).await);
+    assert!(!ok(store.condemn_quarantined(old, new).await), "neither is good");
+    assert!(ok(store.lift_quarantine(new).await));
+    assert!(ok(store.condemn_quarantined(old, new).await));
+    assert!(!ok(store.condemn_quarantined(old, new).await));
+    assert!(ok(store.list_quarantined(None, 10).await).is_empty());
+    assert_eq!(ok(store.list_condemned(None, 10).await), [old]);
+    assert_eq!(get(&store, "a").await, Some((1, 1)));
+    assert_whole(&store).await;
+}

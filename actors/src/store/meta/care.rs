@@ -90,6 +90,10 @@ impl From<Totals> for AuditTotals {
     }
 }
 
+/// A content that a repair finds without a name is left alone by the cleaner for so many seconds: nobody let go of it,
+/// and its names may still come back. (PostgreSQL has the number in its schema.)
+pub(super) const KEEP_SECONDS: i64 = 30 * 86_400;
+
 /// A name with what it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamedContent {
@@ -136,6 +140,8 @@ pub struct Quarantined {
     pub key: BlobKey,
     /// Why.
     pub reason: String,
+    /// Since when.
+    pub since: Stamp,
 }
 
 /// A store of metadata that can be looked over and put right.
@@ -151,7 +157,7 @@ pub trait MetaCare: MetaStore {
     /// Names with what they hold, in the order of namespaces and names, after the name `after`.
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>>;
 
-    /// Counts the references of these contents anew.
+    /// Counts the references of these contents anew. One that turns out to have none is kept for 30 days.
     async fn recount(&self, digests: Vec<Digest>) -> Result<()>;
 
     /// Makes the totals what they count.
@@ -161,8 +167,9 @@ pub trait MetaCare: MetaStore {
     /// all that the content has had.
     async fn begin_replacement(&self, digest: Digest, intent: NewIntent) -> Result<(IntentId, BlobKey)>;
 
-    /// Makes an object the one that is read for its content; a content that is unknown becomes known, without
-    /// references. Another object that was the content's before is put into quarantine.
+    /// Makes an object the one that is read for its content. Another object that was the content's before is put into
+    /// quarantine. A content that is unknown becomes known, and is not cleaned for 30 days. While there are any names its
+    /// references are to be counted then: until that is done, it is noted to have one too many rather than too few.
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome>;
 
     /// Puts an object into quarantine: it is not deleted and never becomes the object of a content again. Where it
@@ -171,6 +178,13 @@ pub trait MetaCare: MetaStore {
 
     /// Objects in quarantine, by digest and generation, after `after`.
     async fn list_quarantined(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>>;
+
+    /// Takes an object out of quarantine: it is what it was before. `false` when it was not there.
+    async fn lift_quarantine(&self, key: BlobKey) -> Result<bool>;
+
+    /// Condemns an object in quarantine, so that the cleaner deletes it. Only when its content has the object `instead`,
+    /// which is not in quarantine; otherwise nothing is changed and the answer is `false`.
+    async fn condemn_quarantined(&self, key: BlobKey, instead: BlobKey) -> Result<bool>;
 
     /// Sees to it that no later upload has this generation or a lower one.
     async fn spend_generation(&self, generation: u64) -> Result<()>;

@@ -58,9 +58,19 @@ const QUARANTINE: Sql = Sql {
 };
 
 const LIST_QUARANTINED: Sql = Sql {
-    text: "SELECT digest, generation, key_depth, reason FROM s3dedup.quarantined
+    text: "SELECT digest, generation, key_depth, reason, quarantined_at FROM s3dedup.quarantined
         WHERE (digest, generation) > ($1, $2) ORDER BY digest, generation LIMIT $3",
     types: &[Type::BYTEA, Type::INT8, Type::INT8],
+};
+
+const LIFT_QUARANTINE: Sql = Sql {
+    text: "SELECT s3dedup.lift_quarantine($1, $2, $3)",
+    types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8],
+};
+
+const CONDEMN_QUARANTINED: Sql = Sql {
+    text: "SELECT s3dedup.condemn_quarantined($1, $2, $3, $4)",
+    types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8, Type::INT8],
 };
 
 const SPEND_GENERATION: Sql =
@@ -153,9 +163,26 @@ impl MetaCare for PostgresStore {
         let rows = self.database.read(&LIST_QUARANTINED, &[&bytes, &generation, &limit(rows)]).await?;
         let quarantined = |row: &Row| {
             let key = blob_key(digest(row, 0)?, column(row, 1)?, column(row, 2)?)?;
-            Ok(Quarantined { key, reason: column(row, 3)? })
+            Ok(Quarantined { key, reason: column(row, 3)?, since: Stamp::from_seconds(column(row, 4)?) })
         };
         rows.iter().map(quarantined).collect()
+    }
+
+    async fn lift_quarantine(&self, key: BlobKey) -> Result<bool> {
+        let (bytes, generation) = (key.digest.as_bytes().as_slice(), signed(key.generation)?);
+        // Who asks again because the first answer was lost is told that it is not there: so it is.
+        let rows = self.database.write(Again::Harmless, &LIFT_QUARANTINE, &[&bytes, &generation]).await?;
+        column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)
+    }
+
+    async fn condemn_quarantined(&self, key: BlobKey, instead: BlobKey) -> Result<bool> {
+        if key.digest != instead.digest {
+            return Ok(false);
+        }
+        let (bytes, generation) = (key.digest.as_bytes().as_slice(), signed(key.generation)?);
+        let instead = signed(instead.generation)?;
+        let rows = self.database.write(Again::Harmless, &CONDEMN_QUARANTINED, &[&bytes, &generation, &instead]).await?;
+        column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)
     }
 
     async fn spend_generation(&self, generation: u64) -> Result<()> {

@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::clean::read_digest;
+use super::clean::{add_condemned, read_digest};
 use super::put::{execute, logical_size, take_intent};
 use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{SqliteStore, audit, damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
+use crate::store::meta::care::KEEP_SECONDS;
 use crate::store::meta::{Audit, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome};
 
 #[async_trait]
@@ -49,6 +50,14 @@ impl MetaCare for SqliteStore {
 
     async fn list_quarantined(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>> {
         self.read(move |connection| list_quarantined(connection, after, rows)).await
+    }
+
+    async fn lift_quarantine(&self, key: BlobKey) -> Result<bool> {
+        self.writer.run(move |write| lift_quarantine(write, key)).await
+    }
+
+    async fn condemn_quarantined(&self, key: BlobKey, instead: BlobKey) -> Result<bool> {
+        self.writer.run(move |write| condemn_quarantined(write, key, instead)).await
     }
 
     async fn spend_generation(&self, generation: u64) -> Result<()> {
@@ -119,11 +128,11 @@ fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
         }
     }
     drop(rows);
-    let now = Stamp::now().seconds();
+    let kept_until = Stamp::now().seconds() + KEEP_SECONDS;
     for (digest, count) in counts {
         let sql = "UPDATE contents SET refs = ?2, unused_since = CASE WHEN ?2 = 0 THEN coalesce(unused_since, ?3) END
             WHERE digest = ?1 AND refs <> ?2";
-        execute(write, sql, params![digest.as_bytes(), count, now])?;
+        execute(write, sql, params![digest.as_bytes(), count, kept_until])?;
     }
     Ok(())
 }
@@ -189,8 +198,11 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
         execute(write, sql, params![digest.as_bytes(), size])?;
     } else {
-        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
-        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds()])?;
+        // Names may hold it; to count them takes a look at all of them. Until that is done, one reference too many keeps
+        // the content, where one too few would have it cleaned under a name.
+        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since)
+            SELECT ?1, ?2, EXISTS (SELECT 1 FROM entries), CASE WHEN NOT EXISTS (SELECT 1 FROM entries) THEN ?3 END";
+        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds() + KEEP_SECONDS])?;
     }
     let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
         VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
@@ -239,7 +251,7 @@ fn quarantine(connection: &Connection, key: BlobKey, reason: &str) -> Result<()>
 
 fn list_quarantined(connection: &Connection, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>> {
     let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT digest, generation, key_depth, reason FROM quarantined
+    let sql = "SELECT digest, generation, key_depth, reason, quarantined_at FROM quarantined
         WHERE (digest, generation) > (?1, ?2) ORDER BY digest, generation LIMIT ?3";
     let (digest, generation) = match &after {
         Some(key) => (key.digest.as_bytes().as_slice(), to_sql(key.generation)?),
@@ -247,13 +259,33 @@ fn list_quarantined(connection: &Connection, after: Option<BlobKey>, rows: usize
     };
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let found = statement.query_map(params![digest, generation, to_sql(rows as u64)?], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
     });
-    let quarantined = |row: rusqlite::Result<(Vec<u8>, i64, i64, String)>| {
-        let (digest, generation, key_depth, reason) = row.map_err(failed)?;
-        Ok(Quarantined { key: blob_key(read_digest(&digest)?, generation, key_depth)?, reason })
+    let quarantined = |row: rusqlite::Result<(Vec<u8>, i64, i64, String, i64)>| {
+        let (digest, generation, key_depth, reason, since) = row.map_err(failed)?;
+        let key = blob_key(read_digest(&digest)?, generation, key_depth)?;
+        Ok(Quarantined { key, reason, since: Stamp::from_seconds(since) })
     };
     found.map_err(failed)?.map(quarantined).collect()
+}
+
+fn lift_quarantine(connection: &Connection, key: BlobKey) -> Result<bool> {
+    let sql = "DELETE FROM quarantined WHERE digest = ?1 AND generation = ?2";
+    Ok(execute(connection, sql, params![key.digest.as_bytes(), to_sql(key.generation)?])? == 1)
+}
+
+fn condemn_quarantined(write: &Write<'_>, key: BlobKey, instead: BlobKey) -> Result<bool> {
+    let digest = key.digest;
+    let is_spare = instead.digest == digest && instead.generation != key.generation;
+    let current = representation(write, digest)?.map(|blob| blob.key);
+    let is_content = logical_size(write, digest)?.is_some() && current == Some(instead);
+    if !is_spare || !is_content || is_among(write, "quarantined", instead)? || !lift_quarantine(write, key)? {
+        return Ok(false);
+    }
+    if !is_among(write, "condemned", key)? {
+        add_condemned(write, key)?;
+    }
+    Ok(true)
 }
 
 fn spend_generation(connection: &Connection, generation: u64) -> Result<()> {
