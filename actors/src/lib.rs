@@ -8,6 +8,7 @@ pub mod cleaner;
 mod cluster;
 mod download;
 mod engine;
+mod exporter;
 pub mod failpoint;
 mod lock;
 mod metadata;
@@ -27,6 +28,7 @@ pub use download::Download;
 pub use engine::{
     ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome, Readiness,
 };
+pub use exporter::{ExporterSettings, ExporterStats};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
 pub use runtime::guard::ActorState;

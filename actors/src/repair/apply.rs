@@ -2,8 +2,9 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Action, Repairer, stored};
-use crate::model::{BlobKey, Digest, EntryKey, Result};
+use super::{Action, Repairer, Source, stored};
+use crate::model::{BlobKey, Digest, Kind, Result};
+use crate::store::blob::Spooled;
 use crate::store::meta::{NewIntent, SetBlob, SetOutcome};
 
 /// Contents that are counted anew in one transaction.
@@ -49,6 +50,10 @@ fn is_alike(one: &Action, other: &Action) -> bool {
 async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
     let metadata = &with.stores.metadata;
     match action {
+        // It was whole when it was looked at. Whatever took it away meanwhile: a content is not pointed at nothing.
+        Action::Adopt { blob, .. } | Action::Switch { blob, .. } if !is_there(with, &blob.key).await? => {
+            Ok(Applied::Skipped("the object is gone meanwhile"))
+        }
         Action::Adopt { blob, logical_size } => {
             let reason = String::new();
             set(with, SetBlob { blob: *blob, logical_size: *logical_size, expected: None, intent: None, reason }).await
@@ -57,7 +62,7 @@ async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
             let (expected, reason) = (*from, (*reason).to_owned());
             set(with, SetBlob { blob: *blob, logical_size: *logical_size, expected, intent: None, reason }).await
         }
-        Action::Refetch { digest, from, name, reason } => refetch(with, *digest, *from, name, reason).await,
+        Action::Refetch { digest, from, source, reason } => refetch(with, *digest, *from, source, reason).await,
         Action::Quarantine { key, reason } => {
             metadata.quarantine(*key, (*reason).to_owned()).await?;
             Ok(Applied::Done)
@@ -81,16 +86,41 @@ async fn set(with: &Repairer<'_>, set: SetBlob) -> Result<Applied> {
     })
 }
 
+async fn is_there(with: &Repairer<'_>, key: &BlobKey) -> Result<bool> {
+    match with.stores.contents.stat(key).await {
+        Ok(info) => Ok(info.is_some()),
+        // It does not say what it is, but that was found out.
+        Err(error) if error.kind() == Kind::Corrupt => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a fallback has there.
+async fn fetch(with: &Repairer<'_>, source: &Source) -> Result<Option<Spooled>> {
+    for fallback in with.fallbacks {
+        if let Some(body) = fallback.fetch(source).await? {
+            return Ok(Some(body));
+        }
+    }
+    Ok(None)
+}
+
 /// Like an upload: an intent, the object under a name of its own, the commit.
 async fn refetch(
     with: &Repairer<'_>,
     digest: Digest,
     from: Option<BlobKey>,
-    name: &EntryKey,
+    source: &Source,
     reason: &str,
 ) -> Result<Applied> {
-    let Some(fallback) = with.fallback else { return Ok(Applied::Skipped("there is no fallback")) };
-    let body = fallback.fetch(name).await?.filter(|body| body.digest == digest);
+    let body = match fetch(with, source).await {
+        Ok(body) => body.filter(|body| body.digest == digest),
+        Err(error) if error.kind() == Kind::Unavailable => {
+            log::warn!("a fallback failed digest={digest} error=\"{error}\"");
+            return Ok(Applied::Skipped("the fallback does not answer"));
+        }
+        Err(error) => return Err(error),
+    };
     let Some(body) = body else { return Ok(Applied::Skipped("the fallback has it no more")) };
     let intent = NewIntent { instance: with.instance.clone(), layout: with.layout };
     let (intent, key) = with.stores.metadata.begin_replacement(digest, intent).await?;

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Repairer, stored};
+use super::{GENERATION_MAX, Repairer, Source, stored};
 use crate::model::{BlobInfo, BlobKey, Digest, EntryKey, Kind, Result, StoredBlob};
 use crate::store::meta::Finding;
 use crate::verify::{
-    Damage, DamageKind, Phase, Tools, VerifyReport, VerifySettings, VerifyState, before, content_now, unknown, verify,
+    Damage, DamageKind, Phase, Read, Tools, VerifyReport, VerifySettings, VerifyState, before, content_now, read,
+    unknown, verify,
 };
 
 /// Names asked for at once.
@@ -37,14 +38,14 @@ pub enum Action {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The fallback has the content under this name: it is stored anew.
+    /// A fallback has the content: it is stored anew.
     Refetch {
         /// The content.
         digest: Digest,
         /// The object that was.
         from: Option<BlobKey>,
-        /// The name.
-        name: EntryKey,
+        /// Where.
+        source: Source,
         /// What is wrong.
         reason: &'static str,
     },
@@ -75,8 +76,8 @@ impl Action {
             Self::Switch { from, blob, reason, .. } => {
                 json!({ "action": "switch", "from": name(from), "to": blob.key.to_string(), "reason": reason })
             }
-            Self::Refetch { digest, from, name: file, reason } => json!({
-                "action": "refetch", "digest": digest.to_string(), "from": name(from), "name": file.name(),
+            Self::Refetch { digest, from, source, reason } => json!({
+                "action": "refetch", "digest": digest.to_string(), "from": name(from), "source": source.to_json(),
                 "reason": reason,
             }),
             Self::Quarantine { key, reason } => {
@@ -116,6 +117,11 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
     let mut losses = losses(&found.damages);
     let mut actions = objects(with, &mut losses).await?;
     let (mut lost, mut recount) = (Vec::new(), BTreeSet::new());
+    // Until they are counted, they have a reference too many.
+    recount.extend(actions.iter().filter_map(|action| match action {
+        Action::Adopt { blob, .. } => Some(blob.key.digest),
+        _ => None,
+    }));
     for (digest, loss) in &losses {
         match decide(with, *digest, loss).await? {
             Some(action @ Action::Quarantine { .. }) => {
@@ -163,7 +169,8 @@ async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Re
     let mut adopted: BTreeMap<Digest, Action> = BTreeMap::new();
     let mut after = None;
     loop {
-        let page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        let mut page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        page.blobs.retain(|(key, _)| key.generation <= GENERATION_MAX);
         for (key, _) in &page.blobs {
             if let Some(loss) = losses.get_mut(&key.digest)
                 && !loss.candidates.contains(key)
@@ -199,24 +206,47 @@ async fn decide(with: &Repairer<'_>, digest: Digest, loss: &Loss) -> Result<Opti
             return Ok(Some(Action::Switch { from, blob, logical_size, reason }));
         }
     }
-    if let Some(fallback) = with.fallback {
-        for (_, name) in with.stores.metadata.holders(vec![digest], NAMES_TRIED_MAX).await? {
-            if fallback.fetch(&name).await?.is_some_and(|body| body.digest == digest) {
-                return Ok(Some(Action::Refetch { digest, from, name, reason }));
-            }
-        }
+    if let Some(source) = elsewhere(with, digest).await? {
+        return Ok(Some(Action::Refetch { digest, from, source, reason }));
     }
     let is_there = !matches!(loss.damage.kind, DamageKind::MissingObject);
     Ok(from.filter(|_| is_there).map(|key| Action::Quarantine { key, reason }))
 }
 
+/// Where a fallback has the content. One that fails has nothing, this time: the rest is put right all the same.
+async fn elsewhere(with: &Repairer<'_>, digest: Digest) -> Result<Option<Source>> {
+    if with.fallbacks.is_empty() {
+        return Ok(None);
+    }
+    let names = with.stores.metadata.holders(vec![digest], NAMES_TRIED_MAX).await?;
+    let names: Vec<EntryKey> = names.into_iter().map(|(_, name)| name).collect();
+    for fallback in with.fallbacks {
+        let find = async {
+            for source in fallback.sources(digest, &names).await? {
+                if fallback.fetch(&source).await?.is_some_and(|body| body.digest == digest) {
+                    return Ok::<_, crate::model::Error>(Some(source));
+                }
+            }
+            Ok(None)
+        };
+        match find.await {
+            Ok(Some(source)) => return Ok(Some(source)),
+            Ok(None) => {}
+            Err(error) if error.kind() == Kind::Unavailable => {
+                log::warn!("a fallback failed, what it has is not known digest={digest} error=\"{error}\"");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
 /// What the object holds, if that is what it is named after.
 async fn prove(with: &Repairer<'_>, key: BlobKey) -> Result<Option<BlobInfo>> {
-    match with.examiner.examine(with.stores.contents.as_ref(), &key).await {
-        Ok(examined) => Ok(examined.and_then(|examined| examined.describe(&key))),
-        Err(error) if error.kind() == Kind::Corrupt => Ok(None),
-        Err(error) => Err(error),
-    }
+    Ok(match read(with.stores, with.examiner, &key).await? {
+        Read::Whole(examined) => examined.describe(&key),
+        Read::Nothing | Read::Unreadable | Read::Broken => None,
+    })
 }
 
 /// Whether the object is about to be deleted, or in quarantine.

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::{Repairer, stored};
+use super::{GENERATION_MAX, Repairer, stored};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
 use crate::store::meta::{SetBlob, SetOutcome};
 use crate::verify::Phase;
@@ -60,8 +60,10 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
     let (mut rebuilt, mut after, mut bytes) = (Rebuilt::default(), None, 0);
     let mut highest = None;
     loop {
-        let page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
-        rebuilt.strangers += page.strangers.len() as u64;
+        let mut page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        let listed = page.blobs.len();
+        page.blobs.retain(|(key, _)| key.generation <= GENERATION_MAX);
+        rebuilt.strangers += (page.strangers.len() + listed - page.blobs.len()) as u64;
         bytes += page.blobs.iter().map(|(_, size)| size).sum::<u64>();
         // Whatever became of the uploads of the former database: no later one uses their names.
         let in_page = page.blobs.iter().map(|(key, _)| key.generation).max();

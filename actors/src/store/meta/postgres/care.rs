@@ -63,10 +63,8 @@ const LIST_QUARANTINED: Sql = Sql {
     types: &[Type::BYTEA, Type::INT8, Type::INT8],
 };
 
-const LIFT_QUARANTINE: Sql = Sql {
-    text: "SELECT s3dedup.lift_quarantine($1, $2, $3)",
-    types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8],
-};
+const LIFT_QUARANTINE: Sql =
+    Sql { text: "SELECT s3dedup.lift_quarantine($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8] };
 
 const CONDEMN_QUARANTINED: Sql = Sql {
     text: "SELECT s3dedup.condemn_quarantined($1, $2, $3, $4)",
