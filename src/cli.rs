@@ -112,29 +112,21 @@ enum Command {
 }
 
 #[derive(StructOpt, Debug)]
-struct QuarantineCommand {
-    /// Reads settings from this file too
-    #[structopt(long, value_name = "FILE", parse(from_os_str), global = true)]
-    config: Option<PathBuf>,
-    /// Prints JSON
-    #[structopt(long, global = true)]
-    json: bool,
-    #[structopt(subcommand)]
-    action: QuarantineSubcommand,
-}
-
-#[derive(StructOpt, Debug)]
-enum QuarantineSubcommand {
+enum QuarantineCommand {
     /// Lists what is there, why, since when, and whether its content has another object
-    List,
+    List(ReportOptions),
     /// Takes objects out: they are what they were before, the content's or unknown
     Lift {
+        #[structopt(flatten)]
+        report: ReportOptions,
         /// Objects, named as in the list
         #[structopt(value_name = "OBJECT", required = true)]
         objects: Vec<BlobKey>,
     },
     /// Leaves objects to the cleaner, when another object of their content is read and found whole
     Drop {
+        #[structopt(flatten)]
+        report: ReportOptions,
         /// Objects, named as in the list
         #[structopt(value_name = "OBJECT", required_unless = "all", conflicts_with = "all")]
         objects: Vec<BlobKey>,
@@ -321,11 +313,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             let options = RepairOptions { dry_run, deep, rebuild, mbps: max_mbps, report: report.into() };
             load(config, Vec::new()).map_or_else(|code| code, |loaded| care::repair(&loaded.config, &options))
         }
-        Command::Quarantine(QuarantineCommand { config, json, action }) => {
-            let action = match action {
-                QuarantineSubcommand::List => QuarantineAction::List,
-                QuarantineSubcommand::Lift { objects } => QuarantineAction::Lift(objects),
-                QuarantineSubcommand::Drop { objects, .. } => QuarantineAction::Drop(objects),
+        Command::Quarantine(command) => {
+            let (ReportOptions { config, json }, action) = match command {
+                QuarantineCommand::List(report) => (report, QuarantineAction::List),
+                QuarantineCommand::Lift { report, objects } => (report, QuarantineAction::Lift(objects)),
+                QuarantineCommand::Drop { report, objects, .. } => (report, QuarantineAction::Drop(objects)),
             };
             let report = ReportTo { file: None, json };
             load(config, Vec::new())

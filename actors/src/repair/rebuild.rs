@@ -10,6 +10,8 @@ use crate::verify::Phase;
 
 /// Names asked for at once.
 const PAGE_NAMES: usize = 1000;
+/// Objects that are adopted at once by their own word: they share commits.
+const TRUSTED: usize = 128;
 /// Objects that are told by name.
 const LISTED_MAX: usize = 1000;
 
@@ -57,6 +59,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
         return Err(Error::new(Kind::Invalid, why));
     }
     with.progress.enter(Phase::Contents);
+    let concurrency = if deep { with.concurrency.max(1) } else { with.concurrency.max(TRUSTED) };
     let (mut rebuilt, mut after, mut bytes) = (Rebuilt::default(), None, 0);
     let mut highest = None;
     loop {
@@ -72,7 +75,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
             metadata.spend_generation(highest.unwrap_or_default()).await?;
         }
         let mut outcomes =
-            stream::iter(page.blobs).map(|(key, size)| adopt(with, key, size, deep)).buffered(with.concurrency.max(1));
+            stream::iter(page.blobs).map(|(key, size)| adopt(with, key, size, deep)).buffered(concurrency);
         while let Some(outcome) = outcomes.next().await {
             rebuilt.objects += 1;
             match outcome? {

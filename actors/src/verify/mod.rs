@@ -51,7 +51,7 @@ const AHEAD: usize = 4;
 /// Pauses before an object that a store does not give out is asked for again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 /// Objects in a row that a store does not give out: the store is broken then rather than they.
-const UNREADABLE_MAX: u64 = 20;
+const UNREADABLE_MAX: u64 = 10;
 /// How often the caller is given the state to save.
 const SAVE_EVERY: Duration = Duration::from_secs(3);
 
