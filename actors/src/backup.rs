@@ -10,6 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result, Stamp};
+use crate::patience::patiently;
 use crate::store::meta::{MetaCare, PlanPut, PutPlan};
 
 /// The version of the format.
@@ -74,7 +75,7 @@ pub(crate) async fn export_to(
     add_line(&mut lines, &header)?;
     let (mut after, mut names) = (None, 0);
     loop {
-        let page = metadata.names(after, PAGE_ROWS).await?;
+        let page = patiently(async || metadata.names(after.clone(), PAGE_ROWS).await).await?;
         let Some(last) = page.last() else { break };
         names += page.len() as u64;
         for named in &page {
@@ -154,7 +155,7 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
         let put = |plan: PlanPut| async move {
             let (key, digest) = (plan.key.clone(), plan.digest);
             // Uploads of one second have one version, and the last of them holds: what is here came after the export.
-            match metadata.lookup(key.clone()).await {
+            match patiently(async || metadata.lookup(key.clone()).await).await {
                 Ok(Some(now)) if now.stamp == plan.stamp && now.digest != digest => {
                     return Ok((key, digest, PutPlan::Stale { current: now.stamp }));
                 }
@@ -162,7 +163,8 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
                 // A name whose content is unknown is what is to be restored.
                 _ => {}
             }
-            metadata.plan_put(plan).await.map(|outcome| (key, digest, outcome))
+            let outcome = patiently(async || metadata.plan_put(plan.clone()).await).await?;
+            Ok((key, digest, outcome))
         };
         let outcomes = stream::iter(plans).map(put).buffer_unordered(CONCURRENCY);
         for (key, digest, outcome) in outcomes.try_collect::<Vec<_>>().await? {

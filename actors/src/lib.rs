@@ -13,6 +13,7 @@ pub mod failpoint;
 mod lock;
 mod metadata;
 pub mod model;
+mod patience;
 pub mod repair;
 pub mod runtime;
 mod spool;

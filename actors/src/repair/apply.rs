@@ -4,6 +4,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Action, Repairer, Source, stored};
 use crate::model::{BlobKey, Digest, Kind, Result};
+use crate::patience::patiently;
 use crate::store::blob::Spooled;
 use crate::store::meta::{NewIntent, SetBlob, SetOutcome};
 
@@ -32,7 +33,8 @@ pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applie
                 Action::Recount { digest } => Some(*digest),
                 _ => None,
             });
-            with.stores.metadata.recount(digests.collect()).await?;
+            let digests: Vec<Digest> = digests.collect();
+            patiently(async || with.stores.metadata.recount(digests.clone()).await).await?;
             applied.extend(alike.iter().map(|_| Applied::Done));
             continue;
         }
@@ -64,22 +66,22 @@ async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
         }
         Action::Refetch { digest, from, source, reason } => refetch(with, *digest, *from, source, reason).await,
         Action::Quarantine { key, reason } => {
-            metadata.quarantine(*key, (*reason).to_owned()).await?;
+            patiently(async || metadata.quarantine(*key, (*reason).to_owned()).await).await?;
             Ok(Applied::Done)
         }
         Action::Recount { digest } => {
-            metadata.recount(vec![*digest]).await?;
+            patiently(async || metadata.recount(vec![*digest]).await).await?;
             Ok(Applied::Done)
         }
         Action::Totals => {
-            metadata.recount_totals().await?;
+            patiently(async || metadata.recount_totals().await).await?;
             Ok(Applied::Done)
         }
     }
 }
 
 async fn set(with: &Repairer<'_>, set: SetBlob) -> Result<Applied> {
-    Ok(match with.stores.metadata.set_blob(set).await? {
+    Ok(match patiently(async || with.stores.metadata.set_blob(set.clone()).await).await? {
         SetOutcome::Set => Applied::Done,
         SetOutcome::Moved => Applied::Skipped("the content was changed meanwhile"),
         SetOutcome::Refused => Applied::Skipped("the object was given up meanwhile"),
@@ -87,7 +89,7 @@ async fn set(with: &Repairer<'_>, set: SetBlob) -> Result<Applied> {
 }
 
 async fn is_there(with: &Repairer<'_>, key: &BlobKey) -> Result<bool> {
-    match with.stores.contents.stat(key).await {
+    match patiently(async || with.stores.contents.stat(key).await).await {
         Ok(info) => Ok(info.is_some()),
         // It does not say what it is, but that was found out.
         Err(error) if error.kind() == Kind::Corrupt => Ok(true),
@@ -124,7 +126,7 @@ async fn refetch(
     let Some(body) = body else { return Ok(Applied::Skipped("the fallback has it no more")) };
     let intent = NewIntent { instance: with.instance.clone(), layout: with.layout };
     let (intent, key) = with.stores.metadata.begin_replacement(digest, intent).await?;
-    with.stores.contents.put(&key, &body.bytes, &body.info()).await?;
+    patiently(async || with.stores.contents.put(&key, &body.bytes, &body.info()).await).await?;
     let (blob, logical_size) = (stored(key, &body.info()), body.logical_size);
     let reason = reason.to_owned();
     set(with, SetBlob { blob, logical_size, expected: from, intent: Some(intent), reason }).await

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{GENERATION_MAX, Repairer, Source, stored};
 use crate::model::{BlobInfo, BlobKey, Digest, EntryKey, Kind, Result, StoredBlob};
+use crate::patience::patiently;
 use crate::store::meta::Finding;
 use crate::verify::{
     Damage, DamageKind, Phase, Read, Tools, VerifyReport, VerifySettings, VerifyState, before, content_now, read,
@@ -169,7 +170,7 @@ async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Re
     let mut adopted: BTreeMap<Digest, Action> = BTreeMap::new();
     let mut after = None;
     loop {
-        let mut page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        let mut page = patiently(async || with.stores.contents.list(after.as_deref(), PAGE_NAMES).await).await?;
         page.blobs.retain(|(key, _)| key.generation <= GENERATION_MAX);
         for (key, _) in &page.blobs {
             if let Some(loss) = losses.get_mut(&key.digest)
@@ -242,7 +243,7 @@ async fn elsewhere(with: &Repairer<'_>, digest: Digest) -> Result<Option<Source>
 }
 
 /// What the object holds, if that is what it is named after.
-async fn prove(with: &Repairer<'_>, key: BlobKey) -> Result<Option<BlobInfo>> {
+pub(super) async fn prove(with: &Repairer<'_>, key: BlobKey) -> Result<Option<BlobInfo>> {
     Ok(match read(with.stores, with.examiner, &key).await? {
         Read::Whole(examined) => examined.describe(&key),
         Read::Nothing | Read::Unreadable | Read::Broken => None,
@@ -255,7 +256,8 @@ async fn is_given_up(with: &Repairer<'_>, key: BlobKey) -> Result<bool> {
         Some(generation) => Some(BlobKey { generation, ..key }),
         None => before(key.digest).map(|digest| BlobKey { digest, generation: i64::MAX.cast_unsigned(), ..key }),
     };
-    let condemned = with.stores.metadata.list_condemned(after, 1).await?;
-    let quarantined = with.stores.metadata.list_quarantined(after, 1).await?;
+    let metadata = &with.stores.metadata;
+    let condemned = patiently(async || metadata.list_condemned(after, 1).await).await?;
+    let quarantined = patiently(async || metadata.list_quarantined(after, 1).await).await?;
     Ok(condemned.first() == Some(&key) || quarantined.first().is_some_and(|object| object.key == key))
 }

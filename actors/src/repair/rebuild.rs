@@ -3,8 +3,10 @@
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use super::plan::prove;
 use super::{GENERATION_MAX, Repairer, stored};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
+use crate::patience::patiently;
 use crate::store::meta::{SetBlob, SetOutcome};
 use crate::verify::Phase;
 
@@ -63,7 +65,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
     let (mut rebuilt, mut after, mut bytes) = (Rebuilt::default(), None, 0);
     let mut highest = None;
     loop {
-        let mut page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        let mut page = patiently(async || with.stores.contents.list(after.as_deref(), PAGE_NAMES).await).await?;
         let listed = page.blobs.len();
         page.blobs.retain(|(key, _)| key.generation <= GENERATION_MAX);
         rebuilt.strangers += (page.strangers.len() + listed - page.blobs.len()) as u64;
@@ -72,7 +74,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
         let in_page = page.blobs.iter().map(|(key, _)| key.generation).max();
         if in_page > highest {
             highest = in_page;
-            metadata.spend_generation(highest.unwrap_or_default()).await?;
+            patiently(async || metadata.spend_generation(highest.unwrap_or_default()).await).await?;
         }
         let mut outcomes =
             stream::iter(page.blobs).map(|(key, size)| adopt(with, key, size, deep)).buffered(concurrency);
@@ -100,12 +102,13 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
 async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Result<Outcome> {
     let metadata = &with.stores.metadata;
     let Some(info) = describe(with, key, size, deep).await? else {
-        metadata.quarantine(key, "not what it should be, found while rebuilding".to_owned()).await?;
+        let reason = "not what it should be, found while rebuilding";
+        patiently(async || metadata.quarantine(key, reason.to_owned()).await).await?;
         return Ok(Outcome::Refused(key));
     };
     let (blob, logical_size) = (stored(key, &info), info.logical_size);
     let set = SetBlob { blob, logical_size, expected: None, intent: None, reason: String::new() };
-    match metadata.set_blob(set).await? {
+    match patiently(async || metadata.set_blob(set.clone()).await).await? {
         SetOutcome::Set => Ok(Outcome::Adopted),
         SetOutcome::Moved => Ok(Outcome::Superfluous),
         SetOutcome::Refused => Ok(Outcome::Refused(key)),
@@ -116,16 +119,12 @@ async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Resu
 async fn describe(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Result<Option<BlobInfo>> {
     let contents = with.stores.contents.as_ref();
     if !deep {
-        match contents.stat(&key).await {
+        match patiently(async || contents.stat(&key).await).await {
             Ok(Some(info)) if info.digest == key.digest && info.stored_size == size => return Ok(Some(info)),
             Ok(_) => {}
             Err(error) if error.kind() == Kind::Corrupt => {}
             Err(error) => return Err(error),
         }
     }
-    match with.examiner.examine(contents, &key).await {
-        Ok(examined) => Ok(examined.and_then(|examined| examined.describe(&key))),
-        Err(error) if error.kind() == Kind::Corrupt => Ok(None),
-        Err(error) => Err(error),
-    }
+    prove(with, key).await
 }

@@ -34,6 +34,7 @@ pub use report::VerifyReport;
 pub use state::VerifyState;
 
 use crate::model::{BlobKey, Digest, Error, Kind, Recipe, Result, StoredBlob};
+use crate::patience::patiently;
 use crate::store::blob::BlobStore;
 use crate::store::meta::{MetaCare, StoredContent};
 
@@ -201,7 +202,7 @@ fn expected(
     let walk = objects::Walk::new(stores.contents.clone());
     stream::try_unfold((walk, VecDeque::new(), after), move |(mut walk, mut page, after)| async move {
         if page.is_empty() {
-            page = stores.metadata.list_contents(after, PAGE_ROWS).await?.into();
+            page = patiently(async || stores.metadata.list_contents(after, PAGE_ROWS).await).await?.into();
         }
         let Some(content): Option<StoredContent> = page.pop_front() else { return Ok(None) };
         let after = Some(content.digest);
@@ -306,7 +307,7 @@ pub(crate) async fn read(stores: &Stores, examiner: &Examiner, key: &BlobKey) ->
 
 /// What is known of a content now.
 pub async fn content_now(stores: &Stores, digest: Digest) -> Result<Option<StoredContent>> {
-    let found = stores.metadata.list_contents(before(digest), 1).await?;
+    let found = patiently(async || stores.metadata.list_contents(before(digest), 1).await).await?;
     Ok(found.into_iter().next().filter(|content| content.digest == digest))
 }
 
