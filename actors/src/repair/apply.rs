@@ -28,17 +28,22 @@ pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applie
         let run = rest.iter().take_while(|action| is_alike(first, action)).count().min(RECOUNT_ROWS);
         let (alike, others) = rest.split_at(run);
         rest = others;
+        let digests: Vec<Digest> = alike.iter().filter_map(Action::digest).collect();
         if matches!(first, Action::Recount { .. }) {
-            let digests = alike.iter().filter_map(|action| match action {
-                Action::Recount { digest } => Some(*digest),
-                _ => None,
-            });
-            let digests: Vec<Digest> = digests.collect();
             patiently(async || with.stores.metadata.recount(digests.clone()).await).await?;
             applied.extend(alike.iter().map(|_| Applied::Done));
             continue;
         }
-        let outcomes = stream::iter(alike).map(|action| one(with, action)).buffered(with.concurrency.max(1));
+        // Counted before, not after: whatever cuts the repair off, no content has names that are not counted.
+        let counts = match first {
+            Action::Adopt { .. } | Action::Switch { .. } | Action::Refetch { .. } => {
+                patiently(async || with.stores.metadata.references(digests.clone()).await).await?
+            }
+            _ => vec![0; alike.len()],
+        };
+        let counted = alike.iter().zip(counts);
+        let outcomes = stream::iter(counted).map(|(action, count)| one(with, action, count));
+        let outcomes = outcomes.buffered(with.concurrency.max(1));
         applied.extend(outcomes.try_collect::<Vec<_>>().await?);
     }
     Ok(applied)
@@ -49,7 +54,7 @@ fn is_alike(one: &Action, other: &Action) -> bool {
     std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
-async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
+async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Applied> {
     let metadata = &with.stores.metadata;
     match action {
         // It was whole when it was looked at. Whatever took it away meanwhile: a content is not pointed at nothing.
@@ -57,14 +62,16 @@ async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
             Ok(Applied::Skipped("the object is gone meanwhile"))
         }
         Action::Adopt { blob, logical_size } => {
-            let reason = String::new();
-            set(with, SetBlob { blob: *blob, logical_size: *logical_size, expected: None, intent: None, reason }).await
+            let (blob, logical_size, reason) = (*blob, *logical_size, String::new());
+            set(with, SetBlob { blob, logical_size, expected: None, intent: None, references, reason }).await
         }
         Action::Switch { from, blob, logical_size, reason } => {
-            let (expected, reason) = (*from, (*reason).to_owned());
-            set(with, SetBlob { blob: *blob, logical_size: *logical_size, expected, intent: None, reason }).await
+            let (blob, logical_size, expected, reason) = (*blob, *logical_size, *from, (*reason).to_owned());
+            set(with, SetBlob { blob, logical_size, expected, intent: None, references, reason }).await
         }
-        Action::Refetch { digest, from, source, reason } => refetch(with, *digest, *from, source, reason).await,
+        Action::Refetch { digest, from, source, reason } => {
+            refetch(with, *digest, *from, source, reason, references).await
+        }
         Action::Quarantine { key, reason } => {
             patiently(async || metadata.quarantine(*key, (*reason).to_owned()).await).await?;
             Ok(Applied::Done)
@@ -114,6 +121,7 @@ async fn refetch(
     from: Option<BlobKey>,
     source: &Source,
     reason: &str,
+    references: u64,
 ) -> Result<Applied> {
     let body = match fetch(with, source).await {
         Ok(body) => body.filter(|body| body.digest == digest),
@@ -129,5 +137,5 @@ async fn refetch(
     patiently(async || with.stores.contents.put(&key, &body.bytes, &body.info()).await).await?;
     let (blob, logical_size) = (stored(key, &body.info()), body.logical_size);
     let reason = reason.to_owned();
-    set(with, SetBlob { blob, logical_size, expected: from, intent: Some(intent), reason }).await
+    set(with, SetBlob { blob, logical_size, expected: from, intent: Some(intent), references, reason }).await
 }

@@ -67,6 +67,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// The content that it is about, when it is about one.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Adopt { blob, .. } | Self::Switch { blob, .. } => Some(blob.key.digest),
+            Self::Refetch { digest, .. } | Self::Recount { digest } => Some(*digest),
+            Self::Quarantine { key, .. } => Some(key.digest),
+            Self::Totals => None,
+        }
+    }
+
     /// The action as an object of a report.
     pub fn to_json(&self) -> Value {
         let name = |key: &Option<BlobKey>| key.map(|key| key.to_string());
@@ -118,11 +128,6 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
     let mut losses = losses(&found.damages);
     let mut actions = objects(with, &mut losses).await?;
     let (mut lost, mut recount) = (Vec::new(), BTreeSet::new());
-    // Until they are counted, they have a reference too many.
-    recount.extend(actions.iter().filter_map(|action| match action {
-        Action::Adopt { blob, .. } => Some(blob.key.digest),
-        _ => None,
-    }));
     for (digest, loss) in &losses {
         match decide(with, *digest, loss).await? {
             Some(action @ Action::Quarantine { .. }) => {

@@ -107,7 +107,8 @@ async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Resu
         return Ok(Outcome::Refused(key));
     };
     let (blob, logical_size) = (stored(key, &info), info.logical_size);
-    let set = SetBlob { blob, logical_size, expected: None, intent: None, reason: String::new() };
+    // There are no names.
+    let set = SetBlob { blob, logical_size, expected: None, intent: None, references: 0, reason: String::new() };
     match patiently(async || metadata.set_blob(set.clone()).await).await? {
         SetOutcome::Set => Ok(Outcome::Adopted),
         SetOutcome::Moved => Ok(Outcome::Superfluous),

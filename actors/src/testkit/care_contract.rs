@@ -14,7 +14,7 @@ fn object(byte: u8, generation: u64) -> BlobKey {
 
 fn set(blob: StoredBlob, expected: Option<BlobKey>) -> SetBlob {
     let logical_size = u64::from(blob.key.digest.as_bytes()[0]) * 10;
-    SetBlob { blob, logical_size, expected, intent: None, reason: "a test".into() }
+    SetBlob { blob, logical_size, expected, intent: None, references: 0, reason: "a test".into() }
 }
 
 fn intent() -> NewIntent {
@@ -163,28 +163,15 @@ pub(super) async fn a_content_whose_object_is_in_quarantine_is_not_cleaned(store
     assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
 }
 
-pub(super) async fn a_content_that_a_repair_found_is_not_cleaned_under_its_names_nor_soon(store: Store) {
-    let in_a_week = || Stamp::from_seconds(Stamp::now().seconds() + 7 * 86_400);
-    // Without any names: a database that is being rebuilt.
-    assert_eq!(ok(store.set_blob(set(stored(object(5, 0), 5), None)).await), SetOutcome::Set);
-    assert_whole(&store).await;
-    assert_eq!(condemn(&store, 5, in_a_week()).await, None);
-    // With names, and the repair ends before it counts.
-    put(&store, "a", 1, 1).await;
-    assert_eq!(ok(store.set_blob(set(stored(object(6, 0), 6), None)).await), SetOutcome::Set);
-    assert_eq!(condemn(&store, 6, in_a_week()).await, None);
-    ok(store.recount(vec![digest(6), digest(5)]).await);
-    assert_whole(&store).await;
-    assert_eq!(condemn(&store, 6, in_a_week()).await, None);
-    for byte in [5, 6] {
-        assert!(condemn(&store, byte, FAR_FUTURE).await.is_some());
+pub(super) async fn a_content_that_becomes_known_under_its_names_has_them_counted(store: Store) {
+    for (name, byte) in [("a", 1), ("b", 1), ("c", 2)] {
+        put(&store, name, 1, byte).await;
     }
-    // A name that came and went is as any other.
-    assert_eq!(ok(store.set_blob(set(stored(object(7, 9), 7), None)).await), SetOutcome::Set);
-    ok(store.recount(vec![digest(7)]).await);
-    put(&store, "b", 1, 7).await;
-    assert_eq!(delete(&store, "b", 1).await, DeleteOutcome::Deleted);
-    assert!(condemn(&store, 7, Stamp::from_seconds(Stamp::now().seconds() + 60)).await.is_some());
+    assert_eq!(ok(store.references(vec![digest(2), digest(9), digest(1)]).await), [1, 0, 2]);
+    // The rows of a content are lost: as if it had been condemned under its names.
+    let unknown = SetBlob { references: 2, ..set(stored(object(6, 0), 6), None) };
+    assert_eq!(ok(store.set_blob(unknown).await), SetOutcome::Set);
+    assert_eq!(condemn(&store, 6, FAR_FUTURE).await.is_none(), ok(store.audit(9).await).findings.len() == 1);
 }
 
 pub(super) async fn quarantine_is_lifted_or_left_for_the_cleaner_when_another_object_is_there(store: Store) {

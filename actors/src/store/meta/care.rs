@@ -90,10 +90,6 @@ impl From<Totals> for AuditTotals {
     }
 }
 
-/// A content that a repair finds without a name is left alone by the cleaner for so many seconds: nobody let go of it,
-/// and its names may still come back. (PostgreSQL has the number in its schema.)
-pub(super) const KEEP_SECONDS: i64 = 30 * 86_400;
-
 /// A name with what it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamedContent {
@@ -118,6 +114,9 @@ pub struct SetBlob {
     pub expected: Option<BlobKey>,
     /// The intent the object was uploaded under, if it is new.
     pub intent: Option<IntentId>,
+    /// How many names hold the content, where it is unknown: who sets it is alone, so the number stays true. A store that
+    /// does not keep numbers does without.
+    pub references: u64,
     /// Why the former object is put into quarantine.
     pub reason: String,
 }
@@ -157,7 +156,10 @@ pub trait MetaCare: MetaStore {
     /// Names with what they hold, in the order of namespaces and names, after the name `after`.
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>>;
 
-    /// Counts the references of these contents anew. One that turns out to have none is kept for 30 days.
+    /// How many names hold each of these contents.
+    async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>>;
+
+    /// Counts the references of these contents anew.
     async fn recount(&self, digests: Vec<Digest>) -> Result<()>;
 
     /// Makes the totals what they count.
@@ -167,9 +169,8 @@ pub trait MetaCare: MetaStore {
     /// all that the content has had.
     async fn begin_replacement(&self, digest: Digest, intent: NewIntent) -> Result<(IntentId, BlobKey)>;
 
-    /// Makes an object the one that is read for its content. Another object that was the content's before is put into
-    /// quarantine. A content that is unknown becomes known, and is not cleaned for 30 days. While there are any names its
-    /// references are to be counted then: until that is done, it is noted to have one too many rather than too few.
+    /// Makes an object the one that is read for its content; a content that is unknown becomes known, without
+    /// references. Another object that was the content's before is put into quarantine.
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome>;
 
     /// Puts an object into quarantine: it is not deleted and never becomes the object of a content again. Where it

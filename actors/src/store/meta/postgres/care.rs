@@ -28,6 +28,12 @@ const NAMES: Sql = Sql {
     types: &[Type::INT4, Type::TEXT, Type::TEXT, Type::INT8],
 };
 
+const REFERENCES: Sql = Sql {
+    text: "SELECT (SELECT count(*) FROM s3dedup.entries e WHERE e.digest = wanted.digest)
+        FROM unnest($1) WITH ORDINALITY AS wanted (digest, number) ORDER BY wanted.number",
+    types: &[Type::BYTEA_ARRAY],
+};
+
 const RECOUNT: Sql = Sql { text: "SELECT s3dedup.recount($1, $2)", types: &[Type::TIMESTAMPTZ, Type::BYTEA_ARRAY] };
 
 const BEGIN_REPLACEMENT: Sql = Sql {
@@ -106,6 +112,17 @@ impl MetaCare for PostgresStore {
         rows.iter().map(named).collect()
     }
 
+    async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {
+        let mut counts = Vec::with_capacity(digests.len());
+        for digests in digests.chunks(PER_TRANSACTION) {
+            let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+            for row in &self.database.read(&REFERENCES, &[&bytes]).await? {
+                counts.push(unsigned(column(row, 0)?)?);
+            }
+        }
+        Ok(counts)
+    }
+
     async fn recount(&self, mut digests: Vec<Digest>) -> Result<()> {
         digests.sort_unstable();
         for digests in digests.chunks(PER_TRANSACTION) {
@@ -130,7 +147,7 @@ impl MetaCare for PostgresStore {
     }
 
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome> {
-        let SetBlob { blob, logical_size, expected, intent, reason } = &set;
+        let SetBlob { blob, logical_size, expected, intent, reason, references: _ } = &set;
         let (bytes, hash) = (blob.key.digest.as_bytes().as_slice(), blob.stored_hash.as_bytes().as_slice());
         let (logical_size, stored_size) = (signed(*logical_size)?, signed(blob.stored_size)?);
         let (generation, depth) = (signed(blob.key.generation)?, i32::from(blob.key.layout.depth()));

@@ -1,6 +1,6 @@
 //! Transactions that put right what is wrong.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -11,7 +11,6 @@ use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{SqliteStore, audit, damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
-use crate::store::meta::care::KEEP_SECONDS;
 use crate::store::meta::{Audit, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome};
 
 #[async_trait]
@@ -26,6 +25,12 @@ impl MetaCare for SqliteStore {
 
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>> {
         self.read(move |connection| names(connection, after.as_ref(), rows)).await
+    }
+
+    async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {
+        let counts = self.read(move |connection| references(connection, &digests).map(|counts| (digests, counts)));
+        let (digests, counts) = counts.await?;
+        Ok(digests.iter().map(|digest| counts.get(digest).map_or(0, |count| count.unsigned_abs())).collect())
     }
 
     async fn recount(&self, digests: Vec<Digest>) -> Result<()> {
@@ -115,11 +120,11 @@ fn names(connection: &Connection, after: Option<&EntryKey>, rows: usize) -> Resu
     found.map_err(failed)?.map(named).collect()
 }
 
-fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
+/// How many names hold each of the contents: all names are looked at.
+fn references(connection: &Connection, digests: &[Digest]) -> Result<HashMap<Digest, i64>> {
     let failed = |error| sql_error("read the database", error);
-    let wanted: HashSet<Digest> = digests.iter().copied().collect();
-    let mut counts: HashMap<Digest, i64> = wanted.iter().map(|digest| (*digest, 0)).collect();
-    let mut statement = write.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
+    let mut counts: HashMap<Digest, i64> = digests.iter().map(|digest| (*digest, 0)).collect();
+    let mut statement = connection.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         let digest = read_digest(row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?)?;
@@ -127,12 +132,16 @@ fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
             *count += 1;
         }
     }
-    drop(rows);
-    let kept_until = Stamp::now().seconds() + KEEP_SECONDS;
+    Ok(counts)
+}
+
+fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
+    let counts = references(write, digests)?;
+    let now = Stamp::now().seconds();
     for (digest, count) in counts {
         let sql = "UPDATE contents SET refs = ?2, unused_since = CASE WHEN ?2 = 0 THEN coalesce(unused_since, ?3) END
             WHERE digest = ?1 AND refs <> ?2";
-        execute(write, sql, params![digest.as_bytes(), count, kept_until])?;
+        execute(write, sql, params![digest.as_bytes(), count, now])?;
     }
     Ok(())
 }
@@ -198,11 +207,8 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
         execute(write, sql, params![digest.as_bytes(), size])?;
     } else {
-        // Names may hold it; to count them takes a look at all of them. Until that is done, one reference too many keeps
-        // the content, where one too few would have it cleaned under a name.
-        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since)
-            SELECT ?1, ?2, EXISTS (SELECT 1 FROM entries), CASE WHEN NOT EXISTS (SELECT 1 FROM entries) THEN ?3 END";
-        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds() + KEEP_SECONDS])?;
+        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
+        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds()])?;
     }
     let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
         VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
