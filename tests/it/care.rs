@@ -155,7 +155,17 @@ fn repair_fetches_what_is_damaged_from_another_server() {
     let mut store = Store::folder(&server);
     let plan = store.report(9, &["repair", "--deep", "--dry-run"]);
     assert_eq!(plan["lost"].as_array().unwrap().len(), 2);
-    store.set("FALLBACK_URL", other.url());
+    // Nobody listens there; the rest is looked at all the same, and the password is not told.
+    store.set("FALLBACK_URL", "http://me:hunter2@127.0.0.1:9/ft");
+    let output = store.run(&["repair", "--deep", "--dry-run"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(9) && said.contains("a fallback failed") && !said.contains("hunter2"),
+        "{said}"
+    );
+    let shown = store.run(&["check-config"]).stdout;
+    assert!(String::from_utf8_lossy(&shown).contains("http://********@127.0.0.1:9/ft"));
+    store.set("FALLBACK_URL", other.url().replace("://", "://me:hunter2@"));
     let plan = store.report(9, &["repair", "--deep", "--dry-run"]);
     assert_eq!((&plan["dry_run"], &plan["actions"][0]["outcome"]), (&true.into(), &"planned".into()));
     let done = store.report(0, &["repair", "--deep"]);

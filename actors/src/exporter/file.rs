@@ -133,7 +133,15 @@ fn former(pattern: &Path) -> io::Result<Option<Former>> {
     };
     let Some(path) = path else { return Ok(None) };
     match File::open(&path) {
-        Ok(file) => Ok(names_in(&mut BufReader::new(file)).map(|names| Former { path, names })),
+        Ok(file) => {
+            let is_empty = file.metadata()?.len() == 0;
+            match names_in(&mut BufReader::new(file)) {
+                Some(names) => Ok(Some(Former { path, names })),
+                None if is_empty => Ok(None),
+                // Somebody may have given the path of the database, say.
+                None => Err(io::Error::other(format!("{} is no export: it is not replaced", path.display()))),
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -187,6 +195,17 @@ mod tests {
         let ours: Vec<_> = files(dir.path()).into_iter().filter(|name| name.starts_with("names-1970")).collect();
         assert_eq!(ours, want);
         assert_eq!(files(dir.path()).len(), 5);
+    }
+
+    #[test]
+    fn a_file_that_is_no_export_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kv.db");
+        fs::write(&path, "").unwrap();
+        export(&path, 1, 5).unwrap();
+        fs::write(&path, "SQLite format 3").unwrap();
+        assert!(export(&path, 1, 5).unwrap_err().to_string().contains("no export"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "SQLite format 3");
     }
 
     #[test]
