@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Write};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint::{self, Point};
 use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result, Stamp};
 use crate::store::meta::{MetaCare, PlanPut, PutPlan};
 
@@ -131,7 +132,9 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
         }
         let put = |plan: PlanPut| async move {
             let (key, digest) = (plan.key.clone(), plan.digest);
-            metadata.plan_put(plan).await.map(|outcome| (key, digest, outcome))
+            let outcome = metadata.plan_put(plan).await?;
+            failpoint::hit(Point::ImportInPage).await?;
+            Ok((key, digest, outcome))
         };
         let outcomes = stream::iter(plans).map(put).buffer_unordered(CONCURRENCY);
         for (key, digest, outcome) in outcomes.try_collect::<Vec<_>>().await? {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Noise, Request, TestServer, date, gzip, sha256};
 
 /// How long a step is repeated until it is acknowledged.
-const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(120);
 /// Contents from here on have several pieces.
 const LARGE: u64 = 100;
 /// This one has parts, in a bucket.

@@ -3,6 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Action, Repairer, stored};
+use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, EntryKey, Result};
 use crate::store::meta::{NewIntent, SetBlob, SetOutcome};
 
@@ -22,6 +23,7 @@ pub enum Applied {
 pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applied>> {
     let mut applied = Vec::with_capacity(actions.len());
     let mut rest = actions;
+    failpoint::hit(Point::RepairAfterPlan).await?;
     while let Some(first) = rest.first() {
         let run = rest.iter().take_while(|action| is_alike(first, action)).count().min(RECOUNT_ROWS);
         let (alike, others) = rest.split_at(run);
@@ -35,7 +37,9 @@ pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applie
             applied.extend(alike.iter().map(|_| Applied::Done));
             continue;
         }
-        let outcomes = stream::iter(alike).map(|action| one(with, action)).buffered(with.concurrency.max(1));
+        // Where every name has to be looked at, those who wait would wait too long.
+        let concurrency = if alike.iter().any(is_of_unknown) { 1 } else { with.concurrency.max(1) };
+        let outcomes = stream::iter(alike).map(|action| one(with, action)).buffered(concurrency);
         applied.extend(outcomes.try_collect::<Vec<_>>().await?);
     }
     Ok(applied)
@@ -46,20 +50,29 @@ fn is_alike(one: &Action, other: &Action) -> bool {
     std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
+/// Whether the action is about a content that names hold and that is not known.
+fn is_of_unknown(action: &Action) -> bool {
+    matches!(action, Action::Switch { from: None, .. } | Action::Refetch { from: None, .. })
+}
+
 async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
     let metadata = &with.stores.metadata;
     match action {
         Action::Adopt { blob, logical_size } => {
-            let reason = String::new();
-            set(with, SetBlob { blob: *blob, logical_size: *logical_size, expected: None, intent: None, reason }).await
+            let (blob, logical_size, reason) = (*blob, *logical_size, String::new());
+            let adopted = SetBlob { blob, logical_size, expected: None, intent: None, is_named: false, reason };
+            set(with, adopted).await
         }
         Action::Switch { from, blob, logical_size, reason } => {
-            let (expected, reason) = (*from, (*reason).to_owned());
-            set(with, SetBlob { blob: *blob, logical_size: *logical_size, expected, intent: None, reason }).await
+            let (blob, logical_size, expected) = (*blob, *logical_size, *from);
+            let reason = (*reason).to_owned();
+            set(with, SetBlob { blob, logical_size, expected, intent: None, is_named: true, reason }).await
         }
         Action::Refetch { digest, from, name, reason } => refetch(with, *digest, *from, name, reason).await,
         Action::Quarantine { key, reason } => {
+            failpoint::hit(Point::RepairBeforeQuarantine).await?;
             metadata.quarantine(*key, (*reason).to_owned()).await?;
+            failpoint::hit(Point::RepairAfterQuarantine).await?;
             Ok(Applied::Done)
         }
         Action::Recount { digest } => {
@@ -67,6 +80,7 @@ async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
             Ok(Applied::Done)
         }
         Action::Totals => {
+            failpoint::hit(Point::RepairBeforeTotals).await?;
             metadata.recount_totals().await?;
             Ok(Applied::Done)
         }
@@ -75,7 +89,10 @@ async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
 
 async fn set(with: &Repairer<'_>, set: SetBlob) -> Result<Applied> {
     Ok(match with.stores.metadata.set_blob(set).await? {
-        SetOutcome::Set => Applied::Done,
+        SetOutcome::Set => {
+            failpoint::hit(Point::RepairAfterSwitch).await?;
+            Applied::Done
+        }
         SetOutcome::Moved => Applied::Skipped("the content was changed meanwhile"),
         SetOutcome::Refused => Applied::Skipped("the object was given up meanwhile"),
     })
@@ -95,7 +112,9 @@ async fn refetch(
     let intent = NewIntent { instance: with.instance.clone(), layout: with.layout };
     let (intent, key) = with.stores.metadata.begin_replacement(digest, intent).await?;
     with.stores.contents.put(&key, &body.bytes, &body.info()).await?;
+    failpoint::hit(Point::RepairAfterObject).await?;
     let (blob, logical_size) = (stored(key, &body.info()), body.logical_size);
     let reason = reason.to_owned();
-    set(with, SetBlob { blob, logical_size, expected: from, intent: Some(intent), reason }).await
+    let set_blob = SetBlob { blob, logical_size, expected: from, intent: Some(intent), is_named: true, reason };
+    set(with, set_blob).await
 }

@@ -4,6 +4,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{Repairer, stored};
+use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
 use crate::store::meta::{SetBlob, SetOutcome};
 use crate::verify::Phase;
@@ -72,6 +73,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
         let mut outcomes =
             stream::iter(page.blobs).map(|(key, size)| adopt(with, key, size, deep)).buffered(with.concurrency.max(1));
         while let Some(outcome) = outcomes.next().await {
+            failpoint::hit(Point::RebuildAfterContent).await?;
             rebuilt.objects += 1;
             match outcome? {
                 Outcome::Adopted => rebuilt.adopted += 1,
@@ -99,7 +101,7 @@ async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Resu
         return Ok(Outcome::Refused(key));
     };
     let (blob, logical_size) = (stored(key, &info), info.logical_size);
-    let set = SetBlob { blob, logical_size, expected: None, intent: None, reason: String::new() };
+    let set = SetBlob { blob, logical_size, expected: None, intent: None, is_named: false, reason: String::new() };
     match metadata.set_blob(set).await? {
         SetOutcome::Set => Ok(Outcome::Adopted),
         SetOutcome::Moved => Ok(Outcome::Superfluous),

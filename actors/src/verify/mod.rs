@@ -31,6 +31,7 @@ pub use progress::{Phase, Progress, Snapshot};
 pub use report::VerifyReport;
 pub use state::VerifyState;
 
+use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Error, Kind, Recipe, Result, StoredBlob};
 use crate::store::blob::BlobStore;
 use crate::store::meta::{MetaCare, StoredContent};
@@ -156,6 +157,7 @@ impl Run<'_, '_> {
                 .buffered(settings.concurrency.max(1));
             while let Some(checked) = checks.next().await {
                 let checked = checked?;
+                failpoint::hit(Point::VerifyAfterContent).await?;
                 self.state.after = Some(checked.digest);
                 self.state.contents += 1;
                 self.state.stored_bytes += checked.stored_bytes;

@@ -114,6 +114,9 @@ pub struct SetBlob {
     pub expected: Option<BlobKey>,
     /// The intent the object was uploaded under, if it is new.
     pub intent: Option<IntentId>,
+    /// Names may hold the content although it is not known: its references are counted at once, as a content that has
+    /// none noted would be cleaned away. That takes a look at every name, where the store has no index of them.
+    pub is_named: bool,
     /// Why the former object is put into quarantine.
     pub reason: String,
 }

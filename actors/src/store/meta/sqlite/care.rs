@@ -189,8 +189,10 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
         execute(write, sql, params![digest.as_bytes(), size])?;
     } else {
-        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
-        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds()])?;
+        let references = if set.is_named { references(write, digest)? } else { 0 };
+        let unused_since = (references == 0).then(|| Stamp::now().seconds());
+        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, ?3, ?4)";
+        execute(write, sql, params![digest.as_bytes(), size, references, unused_since])?;
     }
     let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
         VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
@@ -211,6 +213,13 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
     let change = TotalsChange { contents, stored_bytes: stored_size - before, ..TotalsChange::default() };
     write.add_to_totals(change);
     Ok(SetOutcome::Set)
+}
+
+/// How many names hold a content, by looking at all of them.
+fn references(connection: &Connection, digest: Digest) -> Result<i64> {
+    let sql = "SELECT count(*) FROM entries WHERE digest = ?1";
+    let counted = connection.query_row(sql, [digest.as_bytes()], |row| row.get(0));
+    counted.map_err(|error| sql_error("read the database", error))
 }
 
 fn representation(connection: &Connection, digest: Digest) -> Result<Option<StoredBlob>> {
