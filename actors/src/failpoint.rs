@@ -50,6 +50,7 @@ points! {
     PutAfterCommit "put-after-commit" "The name holds the content; the client has not heard of it.";
     DeleteBeforeCommit "delete-before-commit" "A DELETE is about to be committed.";
     DeleteAfterCommit "delete-after-commit" "The name is gone; the client has not heard of it.";
+    CleanAtTick "clean-at-tick" "It is time for the cleaner's next run.";
     CleanAfterCondemn "clean-after-condemn" "A batch is condemned; its objects are there.";
     CleanAfterDelete "clean-after-delete" "The objects of a batch are gone; their rows are condemned.";
     CleanAfterForget "clean-after-forget" "A batch is done; nobody has counted it.";

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use s3dedup_actors::failpoint::Point;
 
 use crate::audit::Database;
+use crate::mix::patiently;
 use crate::support::{Noise, TestServer, gunzip, sha256, upload};
 use crate::world::World;
 
@@ -17,7 +18,8 @@ const REMOTE: &str = "care/remote";
 const BROKEN: &str = "care/broken";
 
 fn content(name: &str) -> Vec<u8> {
-    Noise::bytes(name.len() as u64 + 77, 5000 + name.len())
+    let seed = name.bytes().fold(77, |seed: u64, byte| seed * 31 + u64::from(byte));
+    Noise::bytes(seed, 5000)
 }
 
 fn object(world: &World<'_>, name: &str) -> PathBuf {
@@ -31,7 +33,7 @@ fn fill(world: &mut World<'_>) {
     world.server.start_again();
     world.all_go_on();
     for name in [LOST, FORGOTTEN, REMOTE, BROKEN] {
-        upload(&world.server, name, 0, &content(name)).send().assert_status(200);
+        patiently(&upload(&world.server, name, 0, &content(name))).assert_status(200);
     }
     world.server.stop();
 }
@@ -65,7 +67,7 @@ fn damage(world: &World<'_>) {
 /// A server that has what is lost.
 fn fallback(world: &mut World<'_>) -> TestServer {
     let other = TestServer::start();
-    upload(&other, REMOTE, 0, &content(REMOTE)).send().assert_status(200);
+    patiently(&upload(&other, REMOTE, 0, &content(REMOTE))).assert_status(200);
     std::fs::remove_file(object(world, REMOTE)).unwrap();
     world.server.set_env("FALLBACK_URL", Some(&other.url()));
     other
@@ -91,8 +93,9 @@ fn repair(world: &mut World<'_>) {
     world.says(!is_kept, "the broken object was changed");
     world.clean(&["clean"]);
     world.server.start_again();
-    let answer = world.server.request("GET", &format!("/files/{BROKEN}")).send();
-    world.says(answer.status == 200 && answer.complete, "a broken content is served");
+    let answer = world.server.request("GET", &format!("/files/{BROKEN}")).try_send();
+    let is_served = answer.is_ok_and(|answer| answer.status == 200 && answer.complete);
+    world.says(is_served, "a broken content is served");
 }
 
 /// A database that is lost, and how it comes back.
@@ -139,7 +142,7 @@ pub fn run(mut world: World<'_>) -> Vec<String> {
     }
     world.all_check();
     for name in [LOST, FORGOTTEN, REMOTE] {
-        let answer = world.server.request("GET", &format!("/files/{name}")).send();
+        let answer = patiently(&world.server.request("GET", &format!("/files/{name}")));
         let is_right = answer.status == 200 && answer.complete && gunzip(&answer.body) == content(name);
         world.says(!is_right, format!("{name} is not what it was: {}", answer.status));
     }

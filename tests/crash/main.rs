@@ -11,6 +11,7 @@ mod care;
 mod cases;
 mod matrix;
 mod mix;
+mod panics;
 mod stuck;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the other test uses the rest")]

@@ -16,8 +16,8 @@ use crate::support::eventually;
 use crate::world::{CLIENTS, World, go_on, is_abort};
 
 /// Cases at a time: those that wait are idle, the others take a processor.
-const WAITING: usize = 24;
-const WORKING: usize = 4;
+const WAITING: usize = 20;
+const WORKING: usize = 3;
 /// Longer than any stall, generously.
 const STALL_MAX: Duration = Duration::from_secs(120);
 

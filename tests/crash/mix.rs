@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{Noise, Request, TestServer, date, gzip, sha256};
+use crate::support::{Noise, Request, Response, TestServer, date, gzip, sha256};
 
 /// How long a step is repeated until it is acknowledged.
 const RETRY_MAX: Duration = Duration::from_secs(120);
@@ -12,6 +12,18 @@ const RETRY_MAX: Duration = Duration::from_secs(120);
 const LARGE: u64 = 100;
 /// This one has parts, in a bucket.
 const HUGE: u64 = 200;
+
+/// Asks until the answer is another one than 503, which a busy machine may bring about.
+pub fn patiently(request: &Request) -> Response {
+    let begun = Instant::now();
+    loop {
+        let answer = request.send();
+        if answer.status != 503 || begun.elapsed() > RETRY_MAX {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
 
 /// What one client wants to happen to a name.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -176,7 +188,7 @@ impl Client {
             let path = path(self.number, name);
             let before = self.acknowledged.get(name).copied().flatten();
             let doubtful = self.doubtful.filter(|step| step.name() == name).map(Step::leaves);
-            let answer = server.request("GET", &format!("/files/{path}")).send();
+            let answer = patiently(&server.request("GET", &format!("/files/{path}")));
             let found = |held: Held| match held {
                 None => answer.status == 404,
                 Some((version, number)) => {
@@ -194,7 +206,10 @@ impl Client {
             listed.extend((answer.status == 200).then_some(path));
         }
         let mine = format!("client{}/", self.number);
-        let names: Vec<_> = server.list("").into_iter().filter(|name| name.starts_with(&mine)).collect();
+        let target = "/list/?last_modified=Fri,+31+Dec+9999+00:00:00+GMT";
+        let listed_names = patiently(&server.request("GET", target));
+        let listed_names = listed_names.assert_status(200).lines();
+        let names: Vec<_> = listed_names.into_iter().filter(|name| name.starts_with(&mine)).collect();
         if names != listed {
             self.violations.push(format!("listed {names:?}, readable {listed:?}"));
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Output};
 use std::time::{Duration, Instant};
 
-use s3dedup_actors::testkit::postgres::{PASSWORD, PostgresServer, USER};
+use s3dedup_actors::testkit::postgres::PostgresServer;
 
 use crate::audit::{Database, audit};
 use crate::cases::{Action, Case, Contents, Kind, Metadata, kind};
@@ -44,19 +44,8 @@ impl<'a> World<'a> {
         let name = format!("crash{number}");
         if case.metadata == Metadata::Postgres {
             postgres.sql_in("postgres", &format!("CREATE DATABASE {name}"));
-            let port = postgres.port().to_string();
-            for (name, value) in [
-                ("KVSTORAGE_TYPE", "postgres"),
-                ("LOCKS_TYPE", "postgres"),
-                ("POSTGRES_HOST", "127.0.0.1"),
-                ("POSTGRES_PORT", &port),
-                ("POSTGRES_USER", USER),
-                ("POSTGRES_PASSWORD", PASSWORD),
-                ("POSTGRES_DB", &name),
-                ("POSTGRES_MAX_CONNECTIONS", "4"),
-            ] {
-                builder = builder.env(name, value);
-            }
+            builder =
+                builder.postgres(postgres, &name).env("LOCKS_TYPE", "postgres").env("POSTGRES_MAX_CONNECTIONS", 4);
         }
         // Everything that is unused is cleaned at once, one object after the other.
         for (name, value) in [("CLEANER_INTERVAL", 1), ("CLEANER_GRACE", 0), ("CLEANER_BATCH_SIZE", 1)] {

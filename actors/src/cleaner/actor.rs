@@ -7,6 +7,7 @@ use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 
 use super::{CleanOptions, CleanReport, Cleaner, CleanerLimits, CleanerStats, Schedule};
+use crate::failpoint::{self, Point};
 use crate::model::{Result, Stamp};
 use crate::runtime::guard::{Vital, can_be_struck};
 use crate::store::blob::BlobStore;
@@ -104,8 +105,15 @@ impl CleanerActor {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
-        self.run(context, false);
-        context.run_later(self.plan.interval, Self::tick);
+        let vital = self.vital.clone();
+        // What it panicked about is in the log; the supervisor makes a new actor.
+        let _ = vital.guard_state(self, context, |actor, context| {
+            match failpoint::hit_blocking(Point::CleanAtTick) {
+                Ok(()) => actor.run(context, false),
+                Err(error) => log::warn!("this run of the cleaner is left out error=\"{error}\""),
+            }
+            context.run_later(actor.plan.interval, Self::tick);
+        });
     }
 
     /// Whoever has the turn keeps it from run to run.

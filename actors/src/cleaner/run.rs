@@ -146,7 +146,8 @@ impl Cleaner {
             let orphans_max = if options.delete_orphans { planner.left() } else { 0 };
             let mut scanned = Default::default();
             let outcome = scan::run(self, turn, options.dry_run, orphans_max, &mut scanned).await;
-            report.is_partial |= options.delete_orphans && scanned.orphans.count > scanned.orphans_deleted.planned;
+            report.is_partial |= options.delete_orphans
+                && scanned.orphans.count > scanned.orphans_deleted.planned + scanned.orphans_kept.count;
             report.scan = Some(scanned);
             outcome?;
         }

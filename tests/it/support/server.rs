@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
+use s3dedup_actors::testkit::postgres::{PASSWORD, PostgresServer, USER};
 use tempfile::TempDir;
 
 use super::eventually;
@@ -46,6 +47,16 @@ impl Builder {
             .env("S3_ACCESS_KEY", &s3.access_key)
             .env("S3_SECRET_KEY", &s3.secret_key)
             .env("S3_REGION", &s3.region)
+    }
+
+    /// Keeps metadata in this database of a PostgreSQL server.
+    pub fn postgres(self, server: &PostgresServer, database: &str) -> Self {
+        self.env("KVSTORAGE_TYPE", "postgres")
+            .env("POSTGRES_HOST", "127.0.0.1")
+            .env("POSTGRES_PORT", server.port())
+            .env("POSTGRES_USER", USER)
+            .env("POSTGRES_PASSWORD", PASSWORD)
+            .env("POSTGRES_DB", database)
     }
 
     /// Puts the temporary directory on a file system of this size.
