@@ -56,7 +56,7 @@ points! {
     CleanAfterForget "clean-after-forget" "A batch is done; nobody has counted it.";
     CleanAfterCondemnUnknown "clean-after-condemn-unknown" "Orphans are condemned; they are there.";
     CleanInScan "clean-in-scan" "A full scan has read a page of objects and not compared it.";
-    VerifyAfterContent "verify-after-content" "A content was looked at; that is saved nowhere.";
+    VerifyBeforeContent "verify-before-content" "Some contents were looked at, which is saved nowhere; the next one was not.";
     RepairAfterPlan "repair-after-plan" "It is decided what is to be done, and nothing is done.";
     RepairAfterObject "repair-after-object" "A content is stored anew; it still has its former object.";
     RepairAfterSwitch "repair-after-switch" "A content has another object, or is known again.";

@@ -18,7 +18,7 @@ const REMOTE: &str = "care/remote";
 const BROKEN: &str = "care/broken";
 
 fn content(name: &str) -> Vec<u8> {
-    let seed = name.bytes().fold(77, |seed: u64, byte| seed * 31 + u64::from(byte));
+    let seed = name.bytes().fold(77, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte));
     Noise::bytes(seed, 5000)
 }
 
@@ -30,6 +30,8 @@ fn object(world: &World<'_>, name: &str) -> PathBuf {
 
 /// Fills the store, and ends the server.
 fn fill(world: &mut World<'_>) {
+    // With everything elsewhere the server makes none.
+    std::fs::create_dir_all(world.server.data_dir()).unwrap();
     world.server.start_again();
     world.all_go_on();
     for name in [LOST, FORGOTTEN, REMOTE, BROKEN] {
@@ -136,7 +138,7 @@ fn verify(world: &mut World<'_>) {
 pub fn run(mut world: World<'_>) -> Vec<String> {
     fill(&mut world);
     match world.case.point {
-        Point::VerifyAfterContent => verify(&mut world),
+        Point::VerifyBeforeContent => verify(&mut world),
         Point::RebuildAfterContent | Point::ImportInPage => rebuild(&mut world),
         _ => repair(&mut world),
     }

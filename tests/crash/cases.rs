@@ -87,7 +87,7 @@ fn pairs(point: Point) -> &'static [Pair] {
         | Point::DeleteBeforeCommit
         | Point::DeleteAfterCommit
         | Point::StartAfterMigrate
-        | Point::VerifyAfterContent
+        | Point::VerifyBeforeContent
         | Point::RepairAfterPlan
         | Point::RepairBeforeTotals
         | Point::ImportInPage => BOTH,
@@ -101,7 +101,7 @@ fn hits(point: Point) -> &'static [u32] {
         (_, Point::PutMidUpload) => &[2, 6],
         (_, Point::PutBeforeComplete | Point::PutAfterPart) => &[1],
         (_, Point::DeleteBeforeCommit | Point::DeleteAfterCommit) => &[2],
-        (_, Point::VerifyAfterContent | Point::RebuildAfterContent | Point::ImportInPage) => &[3],
+        (_, Point::VerifyBeforeContent | Point::RebuildAfterContent | Point::ImportInPage) => &[3],
         (Kind::Request, _) => &[5],
         (Kind::Clean, _) => &[2],
         (Kind::Start | Kind::Scan | Kind::Care, _) => &[1],

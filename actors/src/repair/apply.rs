@@ -37,9 +37,7 @@ pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applie
             applied.extend(alike.iter().map(|_| Applied::Done));
             continue;
         }
-        // Where every name has to be looked at, those who wait would wait too long.
-        let concurrency = if alike.iter().any(is_of_unknown) { 1 } else { with.concurrency.max(1) };
-        let outcomes = stream::iter(alike).map(|action| one(with, action)).buffered(concurrency);
+        let outcomes = stream::iter(alike).map(|action| one(with, action)).buffered(with.concurrency.max(1));
         applied.extend(outcomes.try_collect::<Vec<_>>().await?);
     }
     Ok(applied)
@@ -50,23 +48,16 @@ fn is_alike(one: &Action, other: &Action) -> bool {
     std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
-/// Whether the action is about a content that names hold and that is not known.
-fn is_of_unknown(action: &Action) -> bool {
-    matches!(action, Action::Switch { from: None, .. } | Action::Refetch { from: None, .. })
-}
-
 async fn one(with: &Repairer<'_>, action: &Action) -> Result<Applied> {
     let metadata = &with.stores.metadata;
     match action {
         Action::Adopt { blob, logical_size } => {
-            let (blob, logical_size, reason) = (*blob, *logical_size, String::new());
-            let adopted = SetBlob { blob, logical_size, expected: None, intent: None, is_named: false, reason };
-            set(with, adopted).await
+            let reason = String::new();
+            set(with, SetBlob { blob: *blob, logical_size: *logical_size, expected: None, intent: None, reason }).await
         }
         Action::Switch { from, blob, logical_size, reason } => {
-            let (blob, logical_size, expected) = (*blob, *logical_size, *from);
-            let reason = (*reason).to_owned();
-            set(with, SetBlob { blob, logical_size, expected, intent: None, is_named: true, reason }).await
+            let (expected, reason) = (*from, (*reason).to_owned());
+            set(with, SetBlob { blob: *blob, logical_size: *logical_size, expected, intent: None, reason }).await
         }
         Action::Refetch { digest, from, name, reason } => refetch(with, *digest, *from, name, reason).await,
         Action::Quarantine { key, reason } => {
@@ -115,6 +106,5 @@ async fn refetch(
     failpoint::hit(Point::RepairAfterObject).await?;
     let (blob, logical_size) = (stored(key, &body.info()), body.logical_size);
     let reason = reason.to_owned();
-    let set_blob = SetBlob { blob, logical_size, expected: from, intent: Some(intent), is_named: true, reason };
-    set(with, set_blob).await
+    set(with, SetBlob { blob, logical_size, expected: from, intent: Some(intent), reason }).await
 }

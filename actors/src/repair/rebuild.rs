@@ -73,7 +73,6 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
         let mut outcomes =
             stream::iter(page.blobs).map(|(key, size)| adopt(with, key, size, deep)).buffered(with.concurrency.max(1));
         while let Some(outcome) = outcomes.next().await {
-            failpoint::hit(Point::RebuildAfterContent).await?;
             rebuilt.objects += 1;
             match outcome? {
                 Outcome::Adopted => rebuilt.adopted += 1,
@@ -101,8 +100,10 @@ async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Resu
         return Ok(Outcome::Refused(key));
     };
     let (blob, logical_size) = (stored(key, &info), info.logical_size);
-    let set = SetBlob { blob, logical_size, expected: None, intent: None, is_named: false, reason: String::new() };
-    match metadata.set_blob(set).await? {
+    let set = SetBlob { blob, logical_size, expected: None, intent: None, reason: String::new() };
+    let outcome = metadata.set_blob(set).await?;
+    failpoint::hit(Point::RebuildAfterContent).await?;
+    match outcome {
         SetOutcome::Set => Ok(Outcome::Adopted),
         SetOutcome::Moved => Ok(Outcome::Superfluous),
         SetOutcome::Refused => Ok(Outcome::Refused(key)),

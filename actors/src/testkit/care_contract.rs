@@ -14,7 +14,7 @@ fn object(byte: u8, generation: u64) -> BlobKey {
 
 fn set(blob: StoredBlob, expected: Option<BlobKey>) -> SetBlob {
     let logical_size = u64::from(blob.key.digest.as_bytes()[0]) * 10;
-    SetBlob { blob, logical_size, expected, intent: None, is_named: true, reason: "a test".into() }
+    SetBlob { blob, logical_size, expected, intent: None, reason: "a test".into() }
 }
 
 fn intent() -> NewIntent {

@@ -148,6 +148,7 @@ impl Run<'_, '_> {
             let (stores, settings, examiner) = (self.stores, self.settings, self.tools.examiner);
             let mut checks = stream::iter(looks)
                 .map(|(content, seems_whole)| async move {
+                    failpoint::hit(Point::VerifyBeforeContent).await?;
                     let Recipe::Whole(blob) = &content.recipe;
                     if seems_whole && !settings.deep {
                         return Ok(Checked { digest: content.digest, stored_bytes: blob.stored_size, damage: None });
@@ -157,7 +158,6 @@ impl Run<'_, '_> {
                 .buffered(settings.concurrency.max(1));
             while let Some(checked) = checks.next().await {
                 let checked = checked?;
-                failpoint::hit(Point::VerifyAfterContent).await?;
                 self.state.after = Some(checked.digest);
                 self.state.contents += 1;
                 self.state.stored_bytes += checked.stored_bytes;

@@ -18,6 +18,8 @@ use super::http::{Connection, Request};
 use super::s3::S3Access;
 
 const STARTS_MAX: usize = 5;
+/// Longer than any start, stalled ones of the crash tests included.
+const START_TIMEOUT: Duration = Duration::from_secs(90);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a server is started with.
@@ -340,7 +342,7 @@ impl Drop for TestServer {
 }
 
 fn wait_until_ready(child: &mut Child, probe: &Request) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + START_TIMEOUT;
     loop {
         // First: another server may answer on a port that ours could not take.
         if child.try_wait().unwrap().is_some() {

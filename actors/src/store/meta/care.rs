@@ -90,6 +90,10 @@ impl From<Totals> for AuditTotals {
     }
 }
 
+/// A content that a repair finds without a name is left alone by the cleaner for so many seconds: nobody let go of it,
+/// and its names may still come back. (PostgreSQL has the number in its schema.)
+pub(super) const KEEP_SECONDS: i64 = 30 * 86_400;
+
 /// A name with what it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamedContent {
@@ -114,9 +118,6 @@ pub struct SetBlob {
     pub expected: Option<BlobKey>,
     /// The intent the object was uploaded under, if it is new.
     pub intent: Option<IntentId>,
-    /// Names may hold the content although it is not known: its references are counted at once, as a content that has
-    /// none noted would be cleaned away. That takes a look at every name, where the store has no index of them.
-    pub is_named: bool,
     /// Why the former object is put into quarantine.
     pub reason: String,
 }

@@ -122,8 +122,7 @@ impl MetaCare for PostgresStore {
     }
 
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome> {
-        // Who holds a content is looked up before it is cleaned: nothing is to be counted.
-        let SetBlob { blob, logical_size, expected, intent, is_named: _, reason } = &set;
+        let SetBlob { blob, logical_size, expected, intent, reason } = &set;
         let (bytes, hash) = (blob.key.digest.as_bytes().as_slice(), blob.stored_hash.as_bytes().as_slice());
         let (logical_size, stored_size) = (signed(*logical_size)?, signed(blob.stored_size)?);
         let (generation, depth) = (signed(blob.key.generation)?, i32::from(blob.key.layout.depth()));

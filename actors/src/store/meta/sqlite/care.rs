@@ -11,6 +11,7 @@ use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{SqliteStore, audit, damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
+use crate::store::meta::care::KEEP_SECONDS;
 use crate::store::meta::{Audit, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome};
 
 #[async_trait]
@@ -119,11 +120,11 @@ fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
         }
     }
     drop(rows);
-    let now = Stamp::now().seconds();
+    let kept_until = Stamp::now().seconds() + KEEP_SECONDS;
     for (digest, count) in counts {
         let sql = "UPDATE contents SET refs = ?2, unused_since = CASE WHEN ?2 = 0 THEN coalesce(unused_since, ?3) END
             WHERE digest = ?1 AND refs <> ?2";
-        execute(write, sql, params![digest.as_bytes(), count, now])?;
+        execute(write, sql, params![digest.as_bytes(), count, kept_until])?;
     }
     Ok(())
 }
@@ -189,10 +190,11 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
         execute(write, sql, params![digest.as_bytes(), size])?;
     } else {
-        let references = if set.is_named { references(write, digest)? } else { 0 };
-        let unused_since = (references == 0).then(|| Stamp::now().seconds());
-        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, ?3, ?4)";
-        execute(write, sql, params![digest.as_bytes(), size, references, unused_since])?;
+        // Names may hold it; to count them takes a look at all of them. Until that is done, one reference too many keeps
+        // the content, where one too few would have it cleaned under a name.
+        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since)
+            SELECT ?1, ?2, EXISTS (SELECT 1 FROM entries), CASE WHEN NOT EXISTS (SELECT 1 FROM entries) THEN ?3 END";
+        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds() + KEEP_SECONDS])?;
     }
     let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
         VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
@@ -213,13 +215,6 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
     let change = TotalsChange { contents, stored_bytes: stored_size - before, ..TotalsChange::default() };
     write.add_to_totals(change);
     Ok(SetOutcome::Set)
-}
-
-/// How many names hold a content, by looking at all of them.
-fn references(connection: &Connection, digest: Digest) -> Result<i64> {
-    let sql = "SELECT count(*) FROM entries WHERE digest = ?1";
-    let counted = connection.query_row(sql, [digest.as_bytes()], |row| row.get(0));
-    counted.map_err(|error| sql_error("read the database", error))
 }
 
 fn representation(connection: &Connection, digest: Digest) -> Result<Option<StoredBlob>> {
