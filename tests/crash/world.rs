@@ -18,7 +18,8 @@ pub const CLIENTS: usize = 3;
 /// How long a run of the cleaner may keep others out after it was killed, generously.
 const TURN_MAX: Duration = Duration::from_secs(60);
 /// How often a command is repeated that a busy machine kept from its work.
-const PATIENCE: usize = 5;
+const PATIENCE: usize = 10;
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
 /// An object with this digest is nobody's.
 pub const ORPHAN: &str = "0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e";
 
@@ -126,7 +127,15 @@ impl<'a> World<'a> {
     /// Runs a command that the crash point is reached in; returns its output.
     pub fn run_armed(&mut self, arguments: &[&str], well: &[i32]) -> Output {
         self.arm();
-        let output = self.server.run(arguments);
+        let reached = format!("crash point point={}", self.case.point.name());
+        let mut output = self.server.run(arguments);
+        for _ in 0..PATIENCE {
+            if !is_busy(&output) || String::from_utf8_lossy(&output.stderr).contains(&reached) {
+                break;
+            }
+            std::thread::sleep(BUSY_PAUSE);
+            output = self.server.run(arguments);
+        }
         self.disarm();
         self.printed += &String::from_utf8_lossy(&output.stderr);
         let is_right = match self.case.action {
@@ -148,6 +157,7 @@ impl<'a> World<'a> {
             if !is_busy(&output) {
                 break;
             }
+            std::thread::sleep(BUSY_PAUSE);
             output = self.server.run(arguments);
         }
         let is_right = output.status.code().is_some_and(|code| well.contains(&code));
