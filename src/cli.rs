@@ -116,6 +116,9 @@ struct RepairCommand {
     /// For a lost database: makes a content known for every object
     #[structopt(long)]
     rebuild: bool,
+    /// Gives contents that were adopted from objects, and that no name came for, to the cleaner
+    #[structopt(long, conflicts_with_all = &["rebuild", "dry-run", "deep"])]
+    release_adopted: bool,
     /// Reads at most N megabytes of objects a second
     #[structopt(long, value_name = "N", parse(try_from_str = positive))]
     max_mbps: Option<f64>,
@@ -274,8 +277,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             let options = VerifyOptions { deep, mbps: max_mbps, resume, report: report.into() };
             load(config, Vec::new()).map_or_else(|code| code, |loaded| care::verify(&loaded.config, &options))
         }
-        Command::Repair(RepairCommand { config, dry_run, deep, rebuild, max_mbps, report }) => {
-            let options = RepairOptions { dry_run, deep, rebuild, mbps: max_mbps, report: report.into() };
+        Command::Repair(RepairCommand { config, dry_run, deep, rebuild, release_adopted, max_mbps, report }) => {
+            let options =
+                RepairOptions { dry_run, deep, rebuild, release_adopted, mbps: max_mbps, report: report.into() };
             load(config, Vec::new()).map_or_else(|code| code, |loaded| care::repair(&loaded.config, &options))
         }
         Command::Export(ExportCommand { config, output }) => {

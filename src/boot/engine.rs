@@ -9,6 +9,7 @@ use s3dedup_actors::failpoint::Point;
 use s3dedup_actors::model::KeyLayout;
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
+use s3dedup_actors::store::tie::TiedStore;
 use s3dedup_actors::{CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, SpoolLimits};
 use tokio::sync::oneshot;
 
@@ -50,7 +51,8 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     let Metadata { store: metadata, registry } = metadata::open(config, &instance).await?;
     reached(Point::StartAfterOpenMetadata).await?;
     let contents = open_contents(config, FolderStore::open).await?;
-    matching::check(metadata.as_ref(), contents.as_ref()).await?;
+    let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
+    matching::tie(&contents).await?;
     let membership = match registry {
         Some(registry) => Some(membership::join(config, registry, port).await?),
         None => None,

@@ -112,13 +112,13 @@ async fn with_contents(
     Ok(Stores { metadata, contents })
 }
 
-/// Refuses stores that cannot belong together: a volume that is not mounted is no damage.
+/// Refuses stores that do not belong together: a volume that is not mounted is no damage.
 async fn check_match(stores: &Stores) -> Result<(), String> {
     if stores.metadata.totals().await.is_err_and(|error| error.kind() == Kind::Corrupt) {
         // It is what is to be looked into.
         return Ok(());
     }
-    matching::check(stores.metadata.as_ref(), stores.contents.as_ref()).await.map_err(said)
+    matching::look(stores.metadata.as_ref(), stores.contents.as_ref()).await.map_err(said)
 }
 
 fn sqlite_settings(config: &Config) -> SqliteSettings {

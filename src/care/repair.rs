@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::rc::Rc;
 
 use s3dedup_actors::SpoolLimits;
+use s3dedup_actors::model::Error;
 use s3dedup_actors::repair::{self, Action, Applied, Fallback, Filetracker, Plan, Rebuilt, Repairer};
+use s3dedup_actors::store::meta::MetaCare;
 use s3dedup_actors::verify::{Damage, Progress};
 use serde_json::{Value, json};
 
@@ -15,6 +17,8 @@ use crate::boot::{engine, folders};
 use crate::config::Config;
 use crate::exit;
 
+/// Contents that are released in one transaction.
+const RELEASE_ROWS: usize = 1000;
 /// Actions that are shown to people.
 const SHOWN_MAX: usize = 20;
 
@@ -27,6 +31,8 @@ pub struct RepairOptions {
     pub deep: bool,
     /// Makes the contents of a lost database anew.
     pub rebuild: bool,
+    /// Gives adopted contents that no name came for to the cleaner.
+    pub release_adopted: bool,
     /// At most so many megabytes of objects a second.
     pub mbps: Option<f64>,
     /// Where the report goes.
@@ -42,6 +48,13 @@ pub fn repair(config: &Config, options: &RepairOptions) -> u8 {
         let (stores, _locks) = open_alone(config).await?;
         if !options.rebuild {
             check_match(&stores).await?;
+        }
+        if options.release_adopted {
+            let released = release(stores.metadata.as_ref()).await;
+            let released = released.map_err(|error| format!("cannot release all error=\"{error}\""))?;
+            let text = format!("{released} adopted contents without a name are given to the cleaner");
+            options.report.write(&json!({ "format": 1, "released": released }), &text)?;
+            return Ok(exit::OK);
         }
         let examiner = examiner(config, options.mbps)?;
         let progress = Rc::new(Progress::default());
@@ -75,6 +88,17 @@ pub fn repair(config: &Config, options: &RepairOptions) -> u8 {
         options.report.write(&outcome.to_json(), &outcome.text())?;
         Ok(if outcome.is_whole() { exit::OK } else { exit::DAMAGED })
     })
+}
+
+/// Ends the hold of all adopted contents that no name came for.
+async fn release(metadata: &dyn MetaCare) -> Result<u64, Error> {
+    let mut released = 0;
+    loop {
+        match metadata.release_held(RELEASE_ROWS).await? {
+            0 => return Ok(released),
+            count => released += count,
+        }
+    }
 }
 
 fn fallback(config: &Config) -> Result<Option<Box<dyn Fallback>>, String> {
@@ -159,6 +183,6 @@ fn rebuilt_text(rebuilt: &Rebuilt) -> String {
     if *refused > 0 {
         let _ = writeln!(out, "{refused} objects are not what they should be, now in quarantine");
     }
-    out.push_str("names come back with: s3dedup import FILE\n");
+    out.push_str("names come back with: s3dedup import FILE; until they do, the cleaner leaves the contents alone\n");
     out
 }

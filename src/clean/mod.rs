@@ -10,6 +10,7 @@ use s3dedup_actors::cleaner::{CleanOptions, CleanReport, Cleaner};
 use s3dedup_actors::model::Kind;
 use s3dedup_actors::store::blob::{BlobStore, FolderStore};
 use s3dedup_actors::store::meta::MetaStore;
+use s3dedup_actors::store::tie::TiedStore;
 
 use crate::boot::metadata::Metadata;
 use crate::boot::{StartError, engine, folders, matching, membership, metadata};
@@ -48,7 +49,8 @@ async fn open(config: &Config) -> Result<(Arc<dyn MetaStore>, Arc<dyn BlobStore>
         membership::check_contents(config, registry.as_ref()).await?;
     }
     let contents = engine::open_contents(config, FolderStore::open).await?;
-    matching::check(metadata.as_ref(), contents.as_ref()).await?;
+    let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
+    matching::tie(&contents).await?;
     Ok((metadata, contents))
 }
 

@@ -116,11 +116,6 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
     let mut losses = losses(&found.damages);
     let mut actions = objects(with, &mut losses).await?;
     let (mut lost, mut recount) = (Vec::new(), BTreeSet::new());
-    // Until they are counted, they have a reference too many.
-    recount.extend(actions.iter().filter_map(|action| match action {
-        Action::Adopt { blob, .. } => Some(blob.key.digest),
-        _ => None,
-    }));
     for (digest, loss) in &losses {
         match decide(with, *digest, loss).await? {
             Some(action @ Action::Quarantine { .. }) => {

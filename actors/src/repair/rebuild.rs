@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::{Repairer, stored};
 use crate::failpoint::{self, Point};
-use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
-use crate::store::meta::{SetBlob, SetOutcome};
-use crate::verify::Phase;
+use crate::model::{BlobInfo, BlobKey, Error, Kind, Recipe, Result};
+use crate::store::meta::{SetBlob, SetOutcome, StoredContent};
+use crate::store::tie;
+use crate::verify::{Phase, content_now};
 
 /// Names asked for at once.
 const PAGE_NAMES: usize = 1000;
@@ -50,13 +51,14 @@ enum Outcome {
 
 /// Makes a content known for every object that describes itself, or whose bytes prove what it is; with `deep` all
 /// objects have to prove it. May be repeated after an interruption. A database with names is refused: that is what
-/// repairs are for.
+/// repairs are for. The objects are this database's from then on.
 pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
     let metadata = &with.stores.metadata;
     if metadata.totals().await?.entries > 0 {
         let why = "the database has names: it is not lost; repair it without rebuilding";
         return Err(Error::new(Kind::Invalid, why));
     }
+    tie::take_over(metadata.as_ref(), with.stores.contents.as_ref()).await?;
     with.progress.enter(Phase::Contents);
     let (mut rebuilt, mut after, mut bytes) = (Rebuilt::default(), None, 0);
     let mut highest = None;
@@ -105,9 +107,31 @@ async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Resu
     failpoint::hit(Point::RebuildAfterContent).await?;
     match outcome {
         SetOutcome::Set => Ok(Outcome::Adopted),
-        SetOutcome::Moved => Ok(Outcome::Superfluous),
+        // What is known was proven.
+        SetOutcome::Moved if deep => Ok(Outcome::Superfluous),
+        SetOutcome::Moved => choose(with, key, size).await,
         SetOutcome::Refused => Ok(Outcome::Refused(key)),
     }
+}
+
+/// Another object of the content was taken at its word. One of the two may be there because the other one was damaged.
+async fn choose(with: &Repairer<'_>, key: BlobKey, size: u64) -> Result<Outcome> {
+    let metadata = &with.stores.metadata;
+    let Some(StoredContent { recipe: Recipe::Whole(known), .. }) = content_now(with.stores, key.digest).await? else {
+        return Ok(Outcome::Superfluous);
+    };
+    let proven = describe(with, known.key, known.stored_size, true).await?;
+    if proven.is_some_and(|info| stored(known.key, &info) == known) {
+        return Ok(Outcome::Superfluous);
+    }
+    let Some(info) = describe(with, key, size, true).await? else { return Ok(Outcome::Superfluous) };
+    let (blob, logical_size) = (stored(key, &info), info.logical_size);
+    let reason = "not what it should be, found while rebuilding".to_owned();
+    let set = SetBlob { blob, logical_size, expected: Some(known.key), intent: None, reason };
+    Ok(match metadata.set_blob(set).await? {
+        SetOutcome::Set => Outcome::Adopted,
+        SetOutcome::Moved | SetOutcome::Refused => Outcome::Superfluous,
+    })
 }
 
 /// What an object is: by its own word, or by its bytes.

@@ -100,6 +100,39 @@ pub(super) async fn an_adopted_object_is_a_content_without_names(store: Store) {
     assert_eq!(begin(&store, "c", 1, 7).await.1.generation, 21);
 }
 
+pub(super) async fn an_adopted_content_is_not_cleaned_before_it_had_a_name_or_is_released(store: Store) {
+    for byte in 1..=4 {
+        assert_eq!(ok(store.set_blob(set(stored(object(byte, 0), byte), None)).await), SetOutcome::Set);
+    }
+    let unused = async || {
+        let page = UnusedPage { unused_since: FAR_FUTURE, after: None, rows: 10 };
+        ok(store.list_unused(page).await).iter().map(|unused| unused.digest).collect::<Vec<_>>()
+    };
+    ok(store.recount((1..=4).map(digest).collect()).await);
+    assert_eq!(unused().await, []);
+    for byte in 1..=4 {
+        assert_eq!(condemn(&store, byte, FAR_FUTURE).await, None);
+    }
+    assert_whole(&store).await;
+    // One gets a name and keeps it, another one loses it.
+    put(&store, "kept", 1, 1).await;
+    put(&store, "lost", 1, 2).await;
+    assert_eq!(delete(&store, "lost", 1).await, DeleteOutcome::Deleted);
+    assert_eq!(unused().await, [digest(2)]);
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None);
+    assert!(condemn(&store, 2, FAR_FUTURE).await.is_some());
+    // The others are given up.
+    let mut released = 0;
+    while let count @ 1.. = ok(store.release_held(1).await) {
+        released += count;
+    }
+    assert!((2..=3).contains(&released), "{released}");
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None);
+    assert!(condemn(&store, 3, FAR_FUTURE).await.is_some());
+    assert!(condemn(&store, 4, FAR_FUTURE).await.is_some());
+    assert_whole(&store).await;
+}
+
 pub(super) async fn a_replaced_object_is_kept_in_quarantine(store: Store) {
     put(&store, "a", 1, 1).await;
     let old = object(1, 0);

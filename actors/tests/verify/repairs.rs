@@ -5,6 +5,7 @@ use s3dedup_actors::backup::{export, import};
 use s3dedup_actors::model::{BlobKey, Digest, EntryKey, KeyLayout, Kind, Result, Stamp};
 use s3dedup_actors::repair::{Applied, Fallback, Plan, Rebuilt, Repairer, apply, plan, rebuild};
 use s3dedup_actors::store::blob::Spooled;
+use s3dedup_actors::store::meta::{PlanPut, PutPlan};
 use s3dedup_actors::verify::Progress;
 
 use crate::world::{World, body, digest, examiner, key, object};
@@ -215,6 +216,30 @@ async fn a_lost_database_is_rebuilt_and_its_names_imported() {
             let refused = with(&world, None, async |with| rebuild(with, deep).await.unwrap_err()).await;
             assert_eq!(refused.kind(), Kind::Invalid);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_takes_the_whole_one_of_several_objects_of_a_content() {
+    for kind in BOTH {
+        let mut world = World::new(kind).await;
+        let (damaged, healed) = (world.content("a/7"), BlobKey { generation: 3, ..object(world.content("a/7")) });
+        world.store(healed, &body(&world.names["a/7"].clone())).await;
+        // It still describes itself well.
+        flip(&world, damaged);
+        world.lose_database().await;
+        let rebuilt = with(&world, None, async |with| rebuild(with, false).await.unwrap()).await;
+        assert_eq!((rebuilt.objects, rebuilt.refused), (22, 0), "{kind}");
+        assert!(world.verify(true).await.is_whole(), "{kind}");
+        let plan = PlanPut {
+            key: key("a/7"),
+            stamp: Stamp::from_seconds(1),
+            digest: damaged,
+            logical_size: world.names["a/7"].len() as u64,
+            intent: None,
+        };
+        assert_eq!(world.stores.metadata.plan_put(plan).await.unwrap(), PutPlan::Committed);
+        assert_eq!(world.get("a/7").await.unwrap().as_ref(), Some(&world.names["a/7"]), "{kind}");
     }
 }
 

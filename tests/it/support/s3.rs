@@ -124,7 +124,8 @@ impl S3InProcess {
             for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
                 match path.is_dir() {
-                    true => folders.push(path),
+                    // The mark of the database is no object.
+                    true => folders.extend(Some(path).filter(|path| !path.ends_with("s3dedup-database"))),
                     false if hidden => {}
                     false => found.push(path),
                 }

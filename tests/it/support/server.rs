@@ -153,7 +153,8 @@ impl TestServer {
             let Ok(entries) = fs::read_dir(&folder) else { continue };
             for path in entries.map(|entry| entry.unwrap().path()) {
                 if path.is_dir() {
-                    folders.push(path);
+                    // The mark of the database is no object.
+                    folders.extend(Some(path).filter(|path| !path.ends_with("s3dedup-database")));
                 } else if path.extension().is_none_or(|extension| extension != "json") {
                     found.push(path);
                 }

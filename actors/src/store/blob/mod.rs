@@ -20,6 +20,22 @@ pub use memory::MemoryStore;
 pub use s3::{S3Settings, S3Store, S3Timeouts};
 pub use spooled::{Spooled, SpooledBytes};
 
+/// Where the marks of the owners are: `s3dedup-database/<number>`. They are neither ours nor strangers in listings.
+const OWNERS_PREFIX: &str = "s3dedup-database/";
+
+/// What a mark says to people who find it.
+fn owner_note(owner: &str) -> String {
+    format!(
+        "The contents here belong to the s3dedup database {owner}. Without this mark another one could take them.\n"
+    )
+}
+
+/// The number of a mark.
+fn owner_of(name: &str) -> Option<&str> {
+    let owner = name.strip_prefix(OWNERS_PREFIX)?;
+    (!owner.is_empty() && owner.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(owner)
+}
+
 /// An open object.
 pub struct BlobReader {
     /// The number of bytes that [`BlobReader::stream`] will yield.
@@ -73,6 +89,16 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn abort_stale_uploads(&self, _begun_before: Stamp) -> Result<u64> {
         Ok(0)
     }
+
+    /// The databases that say the contents are theirs: one, unless something is wrong; none with a new store. See
+    /// [`crate::store::tie`].
+    async fn owners(&self) -> Result<Vec<String>>;
+
+    /// Lets a database be an owner, durably. Its number is of hexadecimal digits.
+    async fn add_owner(&self, owner: &str) -> Result<()>;
+
+    /// The opposite; fine when it is none.
+    async fn remove_owner(&self, owner: &str) -> Result<()>;
 
     /// Cheap proof that the store can be reached and used.
     async fn probe(&self) -> Result<()>;

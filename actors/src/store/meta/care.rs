@@ -6,6 +6,9 @@ use async_trait::async_trait;
 use super::{IntentId, MetaStore, NewIntent, Totals};
 use crate::model::{BlobKey, Digest, EntryKey, Result, Stamp, StoredBlob};
 
+/// The time since which held contents are unused: later than any time.
+pub(super) const HELD: Stamp = Stamp::from_seconds(i64::MAX);
+
 /// Rows that contradict each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Finding {
@@ -90,10 +93,6 @@ impl From<Totals> for AuditTotals {
     }
 }
 
-/// A content that a repair finds without a name is left alone by the cleaner for so many seconds: nobody let go of it,
-/// and its names may still come back. (PostgreSQL has the number in its schema.)
-pub(super) const KEEP_SECONDS: i64 = 30 * 86_400;
-
 /// A name with what it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamedContent {
@@ -166,8 +165,12 @@ pub trait MetaCare: MetaStore {
     async fn begin_replacement(&self, digest: Digest, intent: NewIntent) -> Result<(IntentId, BlobKey)>;
 
     /// Makes an object the one that is read for its content; a content that is unknown becomes known, without
-    /// references. Another object that was the content's before is put into quarantine.
+    /// references, and is held: its name may be still to come, so it is not cleaned until it had one. Another object
+    /// that was the content's before is put into quarantine.
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome>;
+
+    /// Ends the hold of up to `rows` contents that never had a name: they are unused from now on. Returns how many.
+    async fn release_held(&self, rows: usize) -> Result<u64>;
 
     /// Puts an object into quarantine: it is not deleted and never becomes the object of a content again. Where it
     /// is a content's object it stays that.

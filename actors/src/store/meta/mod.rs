@@ -237,6 +237,9 @@ pub trait MetaStore: Send + Sync + 'static {
     /// One page of names.
     async fn list(&self, page: ListPage) -> Result<NamePage>;
 
+    /// A number, in hexadecimal digits, that no other database has; see [`crate::store::tie`].
+    async fn identity(&self) -> Result<String>;
+
     /// Totals over everything.
     async fn totals(&self) -> Result<Totals>;
 

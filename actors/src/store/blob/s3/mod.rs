@@ -21,6 +21,7 @@ mod describe;
 mod download;
 mod fault;
 mod listing;
+mod owners;
 mod retry;
 mod settings;
 mod upload;
@@ -111,6 +112,18 @@ impl BlobStore for S3Store {
 
     async fn abort_stale_uploads(&self, begun_before: Stamp) -> Result<u64> {
         self.abort_abandoned(begun_before).await
+    }
+
+    async fn owners(&self) -> Result<Vec<String>> {
+        self.list_owners().await
+    }
+
+    async fn add_owner(&self, owner: &str) -> Result<()> {
+        self.put_owner(owner).await
+    }
+
+    async fn remove_owner(&self, owner: &str) -> Result<()> {
+        self.delete_owner(owner).await
     }
 
     async fn probe(&self) -> Result<()> {

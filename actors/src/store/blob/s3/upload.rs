@@ -159,7 +159,7 @@ impl S3Store {
 
 /// The ETag of what was stored. S3 answers 200 and tells one; whatever else answers a PUT with
 /// success may have stored nothing.
-fn stored_etag(response: &Response) -> Result<String, Fault> {
+pub(super) fn stored_etag(response: &Response) -> Result<String, Fault> {
     let status = response.status().as_u16();
     let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
     match etag {

@@ -52,6 +52,8 @@ const SET_BLOB: Sql = Sql {
     ],
 };
 
+const RELEASE_HELD: Sql = Sql { text: "SELECT s3dedup.release_held($1, $2)", types: &[Type::TIMESTAMPTZ, Type::INT8] };
+
 const QUARANTINE: Sql = Sql {
     text: "SELECT s3dedup.quarantine($1, $2, $3, $4, $5)",
     types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8, Type::INT4, Type::TEXT],
@@ -137,6 +139,11 @@ impl MetaCare for PostgresStore {
             "refused" => Ok(SetOutcome::Refused),
             _ => Err(damaged("an unknown outcome")),
         }
+    }
+
+    async fn release_held(&self, rows: usize) -> Result<u64> {
+        let rows = self.database.write(Again::Harmless, &RELEASE_HELD, &[&limit(rows)]).await?;
+        unsigned(column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)?)
     }
 
     async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()> {

@@ -82,6 +82,10 @@ impl MetaStore for PostgresStore {
         read::list(&self.database, &page).await
     }
 
+    async fn identity(&self) -> Result<String> {
+        read::identity(&self.database).await
+    }
+
     async fn totals(&self) -> Result<Totals> {
         read::totals(&self.database).await
     }

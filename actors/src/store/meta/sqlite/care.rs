@@ -11,7 +11,7 @@ use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{SqliteStore, audit, damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
-use crate::store::meta::care::KEEP_SECONDS;
+use crate::store::meta::care::HELD;
 use crate::store::meta::{Audit, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome};
 
 #[async_trait]
@@ -42,6 +42,10 @@ impl MetaCare for SqliteStore {
 
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome> {
         self.writer.run(move |write| set_blob(write, &set)).await
+    }
+
+    async fn release_held(&self, rows: usize) -> Result<u64> {
+        self.writer.run(move |write| release_held(write, rows)).await
     }
 
     async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()> {
@@ -120,11 +124,11 @@ fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
         }
     }
     drop(rows);
-    let kept_until = Stamp::now().seconds() + KEEP_SECONDS;
+    let now = Stamp::now().seconds();
     for (digest, count) in counts {
         let sql = "UPDATE contents SET refs = ?2, unused_since = CASE WHEN ?2 = 0 THEN coalesce(unused_since, ?3) END
             WHERE digest = ?1 AND refs <> ?2";
-        execute(write, sql, params![digest.as_bytes(), count, kept_until])?;
+        execute(write, sql, params![digest.as_bytes(), count, now])?;
     }
     Ok(())
 }
@@ -190,11 +194,8 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
         execute(write, sql, params![digest.as_bytes(), size])?;
     } else {
-        // Names may hold it; to count them takes a look at all of them. Until that is done, one reference too many keeps
-        // the content, where one too few would have it cleaned under a name.
-        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since)
-            SELECT ?1, ?2, EXISTS (SELECT 1 FROM entries), CASE WHEN NOT EXISTS (SELECT 1 FROM entries) THEN ?3 END";
-        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds() + KEEP_SECONDS])?;
+        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
+        execute(write, sql, params![digest.as_bytes(), size, HELD.seconds()])?;
     }
     let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
         VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
@@ -215,6 +216,13 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
     let change = TotalsChange { contents, stored_bytes: stored_size - before, ..TotalsChange::default() };
     write.add_to_totals(change);
     Ok(SetOutcome::Set)
+}
+
+fn release_held(write: &Write<'_>, rows: usize) -> Result<u64> {
+    let sql = "UPDATE contents SET unused_since = ?1
+        WHERE digest IN (SELECT digest FROM contents WHERE unused_since = ?2 LIMIT ?3)";
+    let released = execute(write, sql, params![Stamp::now().seconds(), HELD.seconds(), to_sql(rows as u64)?])?;
+    Ok(released as u64)
 }
 
 fn representation(connection: &Connection, digest: Digest) -> Result<Option<StoredBlob>> {
