@@ -23,7 +23,7 @@ pub const HELP: &str =
     "    0    stopped by SIGTERM or SIGINT after requests in flight were finished; or help, version, report
     1    cannot start: port in use, folder not writable, data in use by another server,
          PostgreSQL not reachable, database and contents that do not belong together;
-         cannot clean; verify, repair, export, import: could not do it, which says nothing about the store
+         cannot clean, or not all of it; verify, repair, export, import: could not do it, which says nothing about the store
     2    wrong command line or configuration
     9    verify: damaged; repair: damage is left, or --dry-run found some
     10   import: contents of some names are missing

@@ -1,8 +1,8 @@
 //! How much memory and how many requests it takes to clean 100,000 of 1,000,000 contents, and to compare all of them with
-//! the content store. Prints one line of JSON.
+//! the content store. Prints one line of JSON for each metadata store.
 //!
 //! Rows are inserted directly; the content store makes names up and counts requests. `CLEAN_BENCH_CONTENTS` changes the
-//! number of contents.
+//! number of contents, `CLEAN_BENCH_STORE` names one metadata store.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that cannot be set up fails")]
 
 use std::ops::Range;
@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use s3dedup_actors::cleaner::{CleanOptions, CleanReport, Cleaner, CleanerLimits};
 use s3dedup_actors::model::{BlobInfo, BlobKey, Digest, KeyLayout, Result};
 use s3dedup_actors::store::blob::{BlobPage, BlobReader, BlobStore, SpooledBytes};
-use s3dedup_actors::store::meta::{MetaStore, SqliteSettings, SqliteStore};
+use s3dedup_actors::store::meta::{MetaStore, PostgresStore, SqliteSettings, SqliteStore};
+use s3dedup_actors::testkit::postgres::PostgresServer;
 
 /// One content of so many is garbage.
 const GARBAGE_EVERY: u64 = 10;
@@ -100,6 +101,41 @@ impl BlobStore for Made {
     }
 }
 
+/// What keeps the rows, as long as it is kept itself.
+enum Keep {
+    Folder { _dir: tempfile::TempDir },
+    Server { _server: PostgresServer },
+}
+
+fn sqlite(count: u64) -> (Arc<dyn MetaStore>, Keep) {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = SqliteSettings { path: dir.path().join("kv.db"), connections: 5, backlog: 1024 };
+    drop(SqliteStore::open(&settings).unwrap());
+    fill(&settings.path, count);
+    (Arc::new(SqliteStore::open(&settings).unwrap()), Keep::Folder { _dir: dir })
+}
+
+async fn postgres(count: u64) -> (Arc<dyn MetaStore>, Keep) {
+    let server = PostgresServer::start();
+    let store = PostgresStore::open(&server.access(), 10, 1024).await.unwrap();
+    let digest = "decode(lpad(to_hex(n), 8, '0') || repeat('0', 56), 'hex')";
+    let garbage = format!("n % {GARBAGE_EVERY} = 0");
+    let numbers = format!("generate_series(0, {count} - 1) AS n");
+    server.sql(&format!(
+        "INSERT INTO s3dedup.contents (digest, logical_size, unused_since)
+            SELECT {digest}, 3000, CASE WHEN {garbage} THEN n::bigint * 7919 % 1000003 END FROM {numbers};
+        INSERT INTO s3dedup.representations
+            (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
+            SELECT {digest}, 'whole', 0, 2, 'gzip', {STORED_BYTES}, {digest} FROM {numbers};
+        INSERT INTO s3dedup.entries (namespace, name, rest, rest_hash, modified, digest)
+            SELECT 1, 'files/' || lpad(n::text, 9, '0'), '', '', 1, {digest} FROM {numbers} WHERE NOT {garbage};
+        UPDATE s3dedup.totals SET contents = {count}, stored_bytes = {count} * {STORED_BYTES},
+            entries = {count} - ({count} + 9) / 10 WHERE shard = 0;
+        ANALYZE"
+    ));
+    (Arc::new(store), Keep::Server { _server: server })
+}
+
 fn fill(path: &std::path::Path, count: u64) {
     let mut database = rusqlite::Connection::open(path).unwrap();
     database.pragma_update(None, "synchronous", "off").unwrap();
@@ -124,7 +160,7 @@ fn fill(path: &std::path::Path, count: u64) {
                 entries.execute(rusqlite::params![format!("files/{number:09}"), digest]).unwrap();
             }
         }
-        let totals = "UPDATE state SET contents = ?1, stored_bytes = ?1 * 1000";
+        let totals = "UPDATE state SET contents = ?1, stored_bytes = ?1 * 1000, entries = ?1 - (?1 + 9) / 10";
         transaction.execute(totals, [count as i64]).unwrap();
     }
     transaction.commit().unwrap();
@@ -137,7 +173,7 @@ fn resident_bytes() -> u64 {
 }
 
 /// Runs and returns how far memory rose above what it was.
-fn measured(cleaner: &Cleaner, options: CleanOptions) -> (CleanReport, u64, f64) {
+async fn measured(cleaner: &Cleaner, options: CleanOptions) -> (CleanReport, u64, f64) {
     let (before, begun) = (resident_bytes(), Instant::now());
     let is_over = Arc::new(AtomicBool::new(false));
     let peak = {
@@ -151,8 +187,7 @@ fn measured(cleaner: &Cleaner, options: CleanOptions) -> (CleanReport, u64, f64)
             peak
         })
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let report = runtime.block_on(cleaner.run(options)).unwrap();
+    let report = cleaner.run(options).await.unwrap();
     is_over.store(true, Relaxed);
     let growth = peak.join().unwrap().saturating_sub(before);
     assert!(report.first_error.is_none(), "{report:?}");
@@ -165,28 +200,38 @@ fn main() {
         return;
     }
     let count = std::env::var("CLEAN_BENCH_CONTENTS").map_or(1_000_000, |text| text.parse().unwrap());
-    let dir = tempfile::tempdir().unwrap();
-    let settings = SqliteSettings { path: dir.path().join("kv.db"), connections: 5, backlog: 1024 };
-    drop(SqliteStore::open(&settings).unwrap());
-    fill(&settings.path, count);
-    let metadata: Arc<dyn MetaStore> = Arc::new(SqliteStore::open(&settings).unwrap());
+    let Ok(kind) = std::env::var("CLEAN_BENCH_STORE") else {
+        // A process for each: memory that one gave back would be taken again by the other.
+        for kind in ["sqlite", "postgres"] {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            assert!(command.env("CLEAN_BENCH_STORE", kind).status().unwrap().success(), "{kind}");
+        }
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(run(&kind, count));
+}
+
+async fn run(kind: &str, count: u64) {
+    let (metadata, _keep) = if kind == "postgres" { postgres(count).await } else { sqlite(count) };
     let (is_clean, requests, deleted) = Default::default();
     let contents = Arc::new(Made { count, is_clean, requests, deleted });
     let limits = CleanerLimits { deletes_max: count, ..CleanerLimits::default() };
     let cleaner = Cleaner::new(Arc::clone(&metadata), Arc::clone(&contents) as _, limits, "bench".into());
 
     let garbage = count.div_ceil(GARBAGE_EVERY);
-    let (report, clean_growth, clean_seconds) = measured(&cleaner, CleanOptions::default());
+    let (report, clean_growth, clean_seconds) = measured(&cleaner, CleanOptions::default()).await;
     assert_eq!((report.deleted(), contents.deleted.load(Relaxed)), (garbage, garbage));
     let clean_requests = contents.requests.swap(0, Relaxed);
     contents.is_clean.store(true, Relaxed);
     let (report, scan_growth, scan_seconds) =
-        measured(&cleaner, CleanOptions { full_scan: true, ..CleanOptions::default() });
+        measured(&cleaner, CleanOptions { full_scan: true, ..CleanOptions::default() }).await;
     let scan = report.scan.unwrap();
     assert_eq!((scan.objects, scan.contents), (count - garbage, count - garbage));
     assert!(scan.is_whole() && scan.orphans.count == 0);
     let mib = |bytes: u64| (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0;
     let report = serde_json::json!({
+        "metadata": metadata.kind(),
         "contents": count,
         "garbage": garbage,
         "clean_rss_growth_mib": mib(clean_growth),

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Read, Write};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint::{self, Point};
 use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result, Stamp};
 use crate::patience::patiently;
 use crate::store::meta::{MetaCare, PlanPut, PutPlan};
@@ -164,6 +165,7 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
                 _ => {}
             }
             let outcome = patiently(async || metadata.plan_put(plan.clone()).await).await?;
+            failpoint::hit(Point::ImportInPage).await?;
             Ok((key, digest, outcome))
         };
         let outcomes = stream::iter(plans).map(put).buffer_unordered(CONCURRENCY);

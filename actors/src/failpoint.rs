@@ -43,15 +43,28 @@ points! {
     PutAfterLock "put-after-lock" "It has the lock.";
     PutAfterIntent "put-after-intent" "Its intent is committed, nothing is uploaded.";
     PutMidUpload "put-mid-upload" "The content store has some of the bytes.";
+    PutAfterPart "put-after-part" "A part of an upload in parts is stored.";
+    PutBeforeComplete "put-before-complete" "All parts are stored, and not put together.";
     PutAfterUpload "put-after-upload" "The object is durable; the uploader has not said so.";
     PutBeforeCommit "put-before-commit" "The request knows that the object is durable.";
     PutAfterCommit "put-after-commit" "The name holds the content; the client has not heard of it.";
     DeleteBeforeCommit "delete-before-commit" "A DELETE is about to be committed.";
     DeleteAfterCommit "delete-after-commit" "The name is gone; the client has not heard of it.";
+    CleanAtTick "clean-at-tick" "It is time for the cleaner's next run.";
     CleanAfterCondemn "clean-after-condemn" "A batch is condemned; its objects are there.";
     CleanAfterDelete "clean-after-delete" "The objects of a batch are gone; their rows are condemned.";
     CleanAfterForget "clean-after-forget" "A batch is done; nobody has counted it.";
+    CleanAfterCondemnUnknown "clean-after-condemn-unknown" "Orphans are condemned; they are there.";
     CleanInScan "clean-in-scan" "A full scan has read a page of objects and not compared it.";
+    VerifyBeforeContent "verify-before-content" "Some contents were looked at, which is saved nowhere; the next one was not.";
+    RepairAfterPlan "repair-after-plan" "It is decided what is to be done, and nothing is done.";
+    RepairAfterObject "repair-after-object" "A content is stored anew; it still has its former object.";
+    RepairAfterSwitch "repair-after-switch" "A content has another object, or is known again.";
+    RepairBeforeQuarantine "repair-before-quarantine" "An object that cannot be replaced is about to be set aside.";
+    RepairAfterQuarantine "repair-after-quarantine" "It is.";
+    RepairBeforeTotals "repair-before-totals" "References are counted anew, totals are not.";
+    RebuildAfterContent "rebuild-after-content" "A content of a lost database is known again.";
+    ImportInPage "import-in-page" "Some names of a page are restored.";
     StartAfterMigrate "start-after-migrate" "The schema of the database is up to date; it is not used yet.";
     StartAfterOpenMetadata "start-after-open-metadata" "The database is open, the content store is not.";
     StartBeforeServe "start-before-serve" "The engine runs, no client is served.";
@@ -107,7 +120,10 @@ mod table {
     /// Does at this point what the environment asks for.
     pub async fn hit(point: Point) -> Result<()> {
         match due(point) {
-            Some(Action::Stall(time)) => tokio::time::sleep(time).await,
+            Some(Action::Stall(time)) => {
+                tokio::time::sleep(time).await;
+                over(point);
+            }
             Some(action) => act(point, action)?,
             None => {}
         }
@@ -137,6 +153,10 @@ mod table {
         Some(armed.action)
     }
 
+    fn over(point: Point) {
+        log::warn!("crash point is over point={}", point.name());
+    }
+
     fn act(point: Point, action: Action) -> Result<()> {
         match action {
             Action::Abort => std::process::abort(),
@@ -144,6 +164,7 @@ mod table {
             Action::Panic => panic!("crash point {}", point.name()),
             Action::Stall(time) | Action::Block(time) => {
                 std::thread::sleep(time);
+                over(point);
                 Ok(())
             }
         }

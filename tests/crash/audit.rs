@@ -29,6 +29,7 @@ impl Database<'_> {
                         FROM representations
                     UNION ALL SELECT 'named', lower(hex(digest)), generation, key_depth, 0 FROM intents
                     UNION ALL SELECT 'named', lower(hex(digest)), generation, key_depth, 0 FROM condemned
+                    UNION ALL SELECT 'named', lower(hex(digest)), generation, key_depth, 0 FROM quarantined
                     UNION ALL SELECT 'totals', '', entries, contents, 0 FROM state
                     UNION ALL SELECT 'bytes', '', logical_bytes, stored_bytes, 0 FROM state";
                 let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
@@ -48,6 +49,7 @@ impl Database<'_> {
                         FROM representations
                     UNION ALL SELECT 'named', encode(digest, 'hex'), generation, key_depth, 0 FROM intents
                     UNION ALL SELECT 'named', encode(digest, 'hex'), generation, key_depth, 0 FROM condemned
+                    UNION ALL SELECT 'named', encode(digest, 'hex'), generation, key_depth, 0 FROM quarantined
                     UNION ALL SELECT 'totals', '', sum(entries)::bigint, sum(contents)::bigint, 0 FROM totals
                     UNION ALL SELECT 'bytes', '', sum(logical_bytes)::bigint, sum(stored_bytes)::bigint, 0 FROM totals";
                 let printed = server.sql_in(database, sql);

@@ -3,6 +3,7 @@
 use std::process::Output;
 
 use rustix::process::Signal;
+use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 use serde_json::Value;
 
 use crate::support::s3::S3InProcess;
@@ -117,6 +118,110 @@ fn a_folder_is_cleaned_by_hand() {
 fn a_bucket_is_cleaned_by_hand() {
     let s3 = S3InProcess::start();
     by_hand(TestServer::builder().s3(&s3.access), |_| s3.objects().len());
+}
+
+#[test]
+fn a_folder_under_postgres_is_cleaned_by_hand_and_by_itself() {
+    let postgres = PostgresServer::start();
+    postgres.sql("CREATE DATABASE other");
+    by_hand(TestServer::builder().postgres(&postgres, DATABASE), |server| server.objects().len());
+    cleans_by_itself(TestServer::builder().postgres(&postgres, "other"), |server| server.objects().len());
+}
+
+/// Plan and deeds of each kind.
+fn told(report: &Value, column: &str) -> Vec<Value> {
+    let kinds = ["unused", "abandoned_uploads", "condemned_before"].map(|kind| report[kind][column].clone());
+    let orphans = report["scan"]["orphans_deleted"][column].clone();
+    kinds.into_iter().chain([orphans]).collect()
+}
+
+#[test]
+fn a_bucket_under_postgres_is_cleaned_beside_a_running_server() {
+    let (postgres, s3) = (PostgresServer::start(), S3InProcess::start());
+    let builder = TestServer::builder().postgres(&postgres, DATABASE).s3(&s3.access).env("LOCKS_TYPE", "postgres");
+    let builder = builder.env("CLEANER_ENABLED", false).env("CLEANER_MAX_DELETES", 5).env("CLEANER_GRACE", 0);
+    let server = builder.start();
+    fill(&server);
+    postgres.sql(
+        "INSERT INTO s3dedup.intents (digest, generation, key_depth, instance, made_at)
+            VALUES (decode(repeat('cd', 32), 'hex'), 0, 2, 'killed', extract(epoch FROM now())::bigint - 172800);
+        INSERT INTO s3dedup.condemned VALUES (decode(repeat('ef', 32), 'hex'), 3, 2, 0)",
+    );
+    let bucket = s3.objects()[0].ancestors().nth(3).unwrap().to_owned();
+    for (byte, suffix) in [("ab", ""), ("bc", ".4"), ("cd", ""), ("ef", ".3")] {
+        let folder = bucket.join(byte).join(byte);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(byte.repeat(32) + suffix), b"12345").unwrap();
+    }
+    assert_eq!(s3.objects().len(), CONTENTS as usize + 4);
+    // Only what is asked for, in the order of the plan, up to the limit.
+    let all = ["--full-scan", "--delete-orphans"];
+    for (deleted, is_partial) in [([3, 1, 1, 0], true), ([3, 0, 0, 2], false), ([0, 0, 0, 0], false)] {
+        let before = s3.objects().len();
+        let dry = report(&server, &[&all[..], &["--dry-run"]].concat());
+        assert_eq!((s3.objects().len(), &dry["dry_run"]), (before, &true.into()));
+        let run = report(&server, &all);
+        assert_eq!(told(&dry, "planned"), told(&run, "planned"), "{dry:#} {run:#}");
+        assert_eq!(told(&run, "planned"), told(&run, "deleted"), "{run:#}");
+        assert_eq!(told(&run, "deleted"), deleted.map(Value::from), "{run:#}");
+        assert_eq!((&dry["partial"], &run["partial"]), (&is_partial.into(), &is_partial.into()));
+        assert_eq!(s3.objects().len(), before - deleted.iter().sum::<usize>());
+    }
+    let scan = &report(&server, &["--full-scan"])["scan"];
+    assert_eq!((&scan["objects"], &scan["contents"], &scan["orphans"]["number"]), (&6.into(), &6.into(), &0.into()));
+    the_rest_is_there(&server);
+    // What is gone can come back, under another name than the old object's.
+    upload(&server, "f0", 2, &content(0)).send().assert_status(200);
+    assert_eq!(gunzip(&server.request("GET", "/files/f0").send().assert_status(200).body), content(0));
+    let (condemned, held) = (
+        postgres.sql("SELECT count(*) FROM s3dedup.condemned"),
+        "SELECT * FROM s3dedup.leaders
+        WHERE until > clock_timestamp()",
+    );
+    assert_eq!((condemned.trim(), postgres.sql(held).trim()), ("0", ""), "nothing is left over");
+}
+
+#[test]
+fn when_the_instance_that_cleans_is_killed_another_one_follows_soon() {
+    let (postgres, s3) = (PostgresServer::start(), S3InProcess::start());
+    let start = |id: &str| {
+        let builder = TestServer::builder().postgres(&postgres, DATABASE).s3(&s3.access).env("LOCKS_TYPE", "postgres");
+        builder.env("INSTANCE_ID", id).env("CLEANER_INTERVAL", 1).env("CLEANER_GRACE", 0).start()
+    };
+    let mut servers = [start("one"), start("two")];
+    fill(&servers[0]);
+    eventually("garbage is gone", || (s3.objects().len() == CONTENTS as usize / 2).then_some(()));
+    let leader = postgres.sql("SELECT holder FROM s3dedup.leaders WHERE task = 'cleaner'");
+    let (leader, follower) = if leader.trim() == "one" { (0, 1) } else { (1, 0) };
+    servers[leader].signal(Signal::KILL);
+    servers[leader].wait();
+    for number in (1..CONTENTS).step_by(2) {
+        let target = format!("/files/f{number}?last_modified={}", date(1));
+        servers[follower].request("DELETE", &target).send().assert_status(200);
+    }
+    let begun = std::time::Instant::now();
+    while !s3.objects().is_empty() {
+        assert!(begun.elapsed().as_secs() < 90, "nobody cleans: {}", servers[follower].log());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_full_scan_comes_at_its_time_and_only_tells() {
+    let builder = TestServer::builder().env("CLEANER_INTERVAL", 3600).env("CLEANER_FULL_SCAN_CRON", "* * * * *");
+    let server = builder.start();
+    fill(&server);
+    let hex = "ab".repeat(32);
+    let orphan = server.data_dir().join(format!("blobs/ab/ab/{hex}"));
+    std::fs::create_dir_all(orphan.parent().unwrap()).unwrap();
+    std::fs::write(&orphan, b"12345").unwrap();
+    let begun = std::time::Instant::now();
+    while !server.log().contains("full scan objects=13 contents=12 orphans=1 orphan_bytes=5") {
+        assert!(begun.elapsed().as_secs() < 180, "no scan: {}", server.log());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(orphan.exists());
+    the_rest_is_there(&server);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `/health` and `/ready`, as those ask who run and balance servers.
 
-use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
+use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 use serde_json::Value;
 
 use crate::support::{TestServer, eventually};
@@ -25,14 +25,7 @@ fn a_server_is_alive_and_ready_whatever_its_prefix_is() {
 #[test]
 fn a_server_without_its_database_is_alive_and_not_ready_until_it_is_back() {
     let mut postgres = PostgresServer::start();
-    let server = TestServer::builder()
-        .env("KVSTORAGE_TYPE", "postgres")
-        .env("POSTGRES_HOST", "127.0.0.1")
-        .env("POSTGRES_PORT", postgres.port())
-        .env("POSTGRES_USER", USER)
-        .env("POSTGRES_PASSWORD", PASSWORD)
-        .env("POSTGRES_DB", DATABASE)
-        .start();
+    let server = TestServer::builder().postgres(&postgres, DATABASE).start();
     assert_eq!(ready(&server).0, 200);
     postgres.stop();
     let told = eventually("it is not ready", || Some(ready(&server)).filter(|(status, _)| *status == 503)).1;

@@ -1,6 +1,6 @@
 //! `s3dedup instances`: who serves one database, and what is refused or told when they do not fit together.
 
-use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
+use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 use serde_json::Value;
 
 use crate::support::eventually;
@@ -8,14 +8,7 @@ use crate::support::s3::S3InProcess;
 use crate::support::server::{Builder, TestServer};
 
 fn on(postgres: &PostgresServer, id: &str) -> Builder {
-    TestServer::builder()
-        .env("KVSTORAGE_TYPE", "postgres")
-        .env("POSTGRES_HOST", "127.0.0.1")
-        .env("POSTGRES_PORT", postgres.port())
-        .env("POSTGRES_USER", USER)
-        .env("POSTGRES_PASSWORD", PASSWORD)
-        .env("POSTGRES_DB", DATABASE)
-        .env("INSTANCE_ID", id)
+    TestServer::builder().postgres(postgres, DATABASE).env("INSTANCE_ID", id)
 }
 
 #[test]

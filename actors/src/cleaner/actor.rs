@@ -7,6 +7,7 @@ use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 
 use super::{CleanOptions, CleanReport, Cleaner, CleanerLimits, CleanerStats, Schedule};
+use crate::failpoint::{self, Point};
 use crate::model::{Result, Stamp};
 use crate::runtime::guard::{Vital, can_be_struck};
 use crate::store::blob::BlobStore;
@@ -15,6 +16,10 @@ use crate::store::meta::MetaStore;
 /// Whose turn it is to clean periodically: the same instance's, as long as it is there. The runs themselves, and those of
 /// the command line, exclude each other by [`super::TASK`].
 const TURN: &str = "cleaner";
+/// How long the others wait for an instance that has the turn and is gone.
+const TURN_TERM: Duration = Duration::from_secs(30);
+/// When the instance that has the turn says so again.
+const KEEP_TURN_EVERY: Duration = Duration::from_secs(10);
 /// The first run waits for this long at most: servers that are started have other things to do.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Until the next try when the schedule has no next time.
@@ -67,12 +72,16 @@ impl CleanerPlan {
         }
     }
 
+    /// Takes the turn, or keeps it.
+    async fn take_turn(&self) -> Result<bool> {
+        let is_leader = self.metadata.lead(TURN, &self.instance, TURN_TERM).await?;
+        self.stats.set_leader(is_leader);
+        Ok(is_leader)
+    }
+
     /// A run, unless it is another instance's turn or somebody else cleans.
     async fn run(self, full_scan: bool) -> Result<Option<CleanReport>> {
-        // Longer than the pause, so that the turn stays; not much longer, so that a dead one is followed soon.
-        let term = self.interval * 2 + Duration::from_secs(60);
-        let is_leader = self.metadata.lead(TURN, &self.instance, term).await?;
-        self.stats.set_leader(is_leader);
+        let is_leader = self.take_turn().await?;
         if !is_leader || self.cleaner.is_stopped() {
             return Ok(None);
         }
@@ -96,8 +105,29 @@ impl CleanerActor {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
-        self.run(context, false);
-        context.run_later(self.plan.interval, Self::tick);
+        let vital = self.vital.clone();
+        // What it panicked about is in the log; the supervisor makes a new actor.
+        let _ = vital.guard_state(self, context, |actor, context| {
+            match failpoint::hit_blocking(Point::CleanAtTick) {
+                Ok(()) => actor.run(context, false),
+                Err(error) => log::warn!("this run of the cleaner is left out error=\"{error}\""),
+            }
+            context.run_later(actor.plan.interval, Self::tick);
+        });
+    }
+
+    /// Whoever has the turn keeps it from run to run.
+    fn keep_turn(&mut self, context: &mut Context<Self>) {
+        if !self.plan.stats.is_leader() || self.plan.cleaner.is_stopped() {
+            return;
+        }
+        let plan = self.plan.clone();
+        let kept = self.vital.clone().guard_work(async move { plan.take_turn().await });
+        context.spawn(wrap_future(kept).map(|kept, _: &mut Self, _| match kept {
+            Ok(true) => {}
+            Ok(false) => log::info!("another instance cleans from now on"),
+            Err(error) => log::debug!("the turn could not be kept error=\"{error}\""),
+        }));
     }
 
     fn wait_for_scan(&mut self, context: &mut Context<Self>) {
@@ -188,6 +218,7 @@ impl Actor for CleanerActor {
     fn started(&mut self, context: &mut Self::Context) {
         context.run_later(self.plan.interval.min(FIRST_WAIT_MAX), Self::tick);
         self.wait_for_scan(context);
+        context.run_interval(KEEP_TURN_EVERY, Self::keep_turn);
     }
 }
 

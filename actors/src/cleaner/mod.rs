@@ -15,15 +15,17 @@ mod run;
 mod scan;
 mod schedule;
 mod stats;
+mod turn;
 
 use std::time::Duration;
 
 pub use actor::CleanerSettings;
 pub(crate) use actor::{CleanerActor, CleanerPlan};
 pub use report::{CleanReport, Findings, ScanReport, Tally};
-pub use run::{CleanOptions, Cleaner, TASK};
+pub use run::{CleanOptions, Cleaner};
 pub use schedule::{Schedule, WrongSchedule};
 pub use stats::{CleanerStats, Progress};
+pub use turn::TASK;
 
 /// An upload that was begun this long ago, at least, is taken for abandoned: the largest ones have hours to get through.
 const INTENT_AGE_MIN: Duration = Duration::from_secs(24 * 3600);

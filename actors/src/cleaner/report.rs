@@ -63,6 +63,8 @@ pub struct ScanReport {
     pub orphans: Findings,
     /// Of these, those that were to be deleted, and those that were.
     pub orphans_deleted: Tally,
+    /// Of the orphans, those that were to be deleted and stay: their content has no other object that looks whole.
+    pub orphans_kept: Findings,
     /// Contents whose object is missing.
     pub missing: Findings,
     /// Contents whose object has another size than the one that is recorded.

@@ -1,28 +1,21 @@
 //! One run: plan a batch, condemn it, delete it, forget it, as often as there is something to do.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 
 use super::plan::{Batch, Planner};
 use super::report::CleanReport;
 use super::stats::Progress;
+use super::turn::Turn;
 use super::{CleanerLimits, scan};
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Error, Kind, Result, Stamp};
 use crate::store::blob::BlobStore;
 use crate::store::meta::MetaStore;
 
-/// What only one instance does at a time.
-pub const TASK: &str = "clean";
-/// How long the others wait for one that does not answer any more.
-const TERM: Duration = Duration::from_secs(120);
-/// When the term is asked for anew.
-const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// So many objects are condemned or forgotten by one transaction: requests of clients wait for its turn.
 pub(super) const PER_TRANSACTION: usize = 250;
 /// Calls of the metadata store at once, whatever the concurrency is: the rest is the clients'.
@@ -68,12 +61,6 @@ enum What {
     Unused,
 }
 
-/// Being the only one that cleans.
-pub(super) struct Turn<'a> {
-    cleaner: &'a Cleaner,
-    renewed: Option<Instant>,
-}
-
 impl Cleaner {
     /// A cleaner that calls itself `holder` among others that share the metadata.
     pub fn new(
@@ -104,45 +91,52 @@ impl Cleaner {
     /// at it.
     pub async fn run(&self, options: CleanOptions) -> Option<CleanReport> {
         let mut report = CleanReport::default();
-        let mut turn = Turn { cleaner: self, renewed: None };
-        // Looking does no harm, whoever else is at it.
-        if !options.dry_run {
-            match self.metadata.lead(TASK, &self.holder, TERM).await {
-                Ok(true) => turn.renewed = Some(Instant::now()),
-                Ok(false) => return None,
-                Err(error) => {
-                    report.fail(error);
-                    return Some(report);
-                }
+        let outcome = if options.dry_run {
+            // Looking does no harm, whoever else is at it.
+            self.steps(options, &Turn::default(), &mut report).await
+        } else {
+            let metadata = self.metadata.as_ref();
+            match Turn::take(metadata, &self.holder).await {
+                Ok(Some(turn)) => turn.during(metadata, &self.holder, self.steps(options, &turn, &mut report)).await,
+                Ok(None) => return None,
+                Err(error) => Err(error),
             }
-        }
-        if let Err(error) = self.steps(options, &mut turn, &mut report).await {
+        };
+        if let Err(error) = outcome {
             report.fail(error);
-        }
-        if turn.renewed.is_some() {
-            // Otherwise the others wait for the end of the term.
-            let _ = self.metadata.lead(TASK, &self.holder, Duration::ZERO).await;
         }
         Some(report)
     }
 
-    async fn steps(&self, options: CleanOptions, turn: &mut Turn<'_>, report: &mut CleanReport) -> Result<()> {
-        if options.delete_orphans && self.metadata.totals().await?.contents == 0 {
+    /// Refuses what would destroy what can still be had back.
+    async fn check(&self, options: CleanOptions) -> Result<()> {
+        let totals = self.metadata.totals().await?;
+        if options.delete_orphans && totals.contents == 0 {
             return Err(Error::new(
                 Kind::Invalid,
                 "the database knows no contents: the objects may be all that is left of them, none is deleted",
             ));
         }
-        let mut planner = Planner::new(&self.limits, Stamp::now());
+        if totals.entries == 0 && totals.contents > 0 && totals.uploads_begun == 0 {
+            return Err(Error::new(
+                Kind::Invalid,
+                "the database was rebuilt and has no names yet: import them first, or all contents would be cleaned away",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn steps(&self, options: CleanOptions, turn: &Turn, report: &mut CleanReport) -> Result<()> {
+        self.check(options).await?;
+        // By the clock that the rows were dated with.
+        let mut planner = Planner::new(&self.limits, self.metadata.now().await?);
         self.batches(options, turn, &mut planner, report).await?;
         report.is_partial |= planner.is_cut();
         if report.errors >= FAILURES_MAX {
             return Ok(());
         }
         if !options.dry_run && !self.is_stopped() {
-            let age = i64::try_from(self.limits.intent_age.as_secs()).unwrap_or(i64::MAX);
-            let begun_before = Stamp::from_seconds(Stamp::now().seconds().saturating_sub(age));
-            match self.contents.abort_stale_uploads(begun_before).await {
+            match self.contents.abort_stale_uploads(planner.made_before).await {
                 Ok(parts) => report.parts = parts,
                 // A key without the right to do this keeps nobody from the rest.
                 Err(error) => report.fail(error),
@@ -152,7 +146,8 @@ impl Cleaner {
             let orphans_max = if options.delete_orphans { planner.left() } else { 0 };
             let mut scanned = Default::default();
             let outcome = scan::run(self, turn, options.dry_run, orphans_max, &mut scanned).await;
-            report.is_partial |= options.delete_orphans && scanned.orphans.count > scanned.orphans_deleted.planned;
+            report.is_partial |= options.delete_orphans
+                && scanned.orphans.count > scanned.orphans_deleted.planned + scanned.orphans_kept.count;
             report.scan = Some(scanned);
             outcome?;
         }
@@ -163,7 +158,7 @@ impl Cleaner {
     async fn batches(
         &self,
         options: CleanOptions,
-        turn: &mut Turn<'_>,
+        turn: &Turn,
         planner: &mut Planner,
         report: &mut CleanReport,
     ) -> Result<()> {
@@ -201,11 +196,11 @@ impl Cleaner {
     async fn next(
         &self,
         options: CleanOptions,
-        turn: &mut Turn<'_>,
+        turn: &Turn,
         planner: &mut Planner,
         is_first: &mut bool,
     ) -> Result<Option<Batch>> {
-        turn.keep().await?;
+        turn.expect_ours()?;
         let batch = planner.next(self.metadata.as_ref()).await?;
         if batch.is_some() && std::mem::take(is_first) && !options.dry_run {
             // Nothing is condemned for a store that is away.
@@ -270,21 +265,5 @@ impl Cleaner {
         };
         tally.done(deleted.count, deleted.bytes);
         self.progress.add_cleaned(deleted.planned);
-    }
-}
-
-impl Turn<'_> {
-    /// Makes sure that it is still ours; to be called between batches.
-    pub async fn keep(&mut self) -> Result<()> {
-        let Some(renewed) = self.renewed else { return Ok(()) };
-        if renewed.elapsed() < RENEW_EVERY {
-            return Ok(());
-        }
-        if !self.cleaner.metadata.lead(TASK, &self.cleaner.holder, TERM).await? {
-            self.renewed = None;
-            return Err(Error::new(Kind::Unavailable, "another instance cleans now"));
-        }
-        self.renewed = Some(Instant::now());
-        Ok(())
     }
 }

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::report::ScanReport;
-use super::run::{Cleaner, Turn};
+use super::run::Cleaner;
+use super::turn::Turn;
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Kind, Recipe, Result, StoredBlob};
 use crate::store::blob::BlobStore;
 use crate::store::meta::MetaStore;
+use crate::verify::before;
 
 /// Names and contents that are read together.
 const PAGE: usize = 1000;
@@ -57,7 +59,7 @@ struct Scan<'a> {
 /// Compares the stores; deletes up to `orphans_max` objects that nothing is known of.
 pub(super) async fn run(
     cleaner: &Cleaner,
-    turn: &mut Turn<'_>,
+    turn: &Turn,
     dry_run: bool,
     orphans_max: u64,
     report: &mut ScanReport,
@@ -66,7 +68,7 @@ pub(super) async fn run(
     let mut scan = Scan { cleaner, contents, unseen: Vec::new(), dry_run, orphans_left: orphans_max };
     let mut after = None;
     loop {
-        turn.keep().await?;
+        turn.expect_ours()?;
         if cleaner.is_stopped() {
             return Ok(());
         }
@@ -87,7 +89,7 @@ pub(super) async fn run(
         }
     }
     while let Some(content) = scan.contents.first().await? {
-        turn.keep().await?;
+        turn.expect_ours()?;
         if cleaner.is_stopped() {
             return Ok(());
         }
@@ -122,6 +124,38 @@ impl Scan<'_> {
         report.contents += 1;
         self.unseen.push(content);
         if self.unseen.len() >= UNSEEN_MAX { self.ask_for_unseen(report).await } else { Ok(()) }
+    }
+
+    /// Takes those off the list that a repair may need: a content that is known and whose own object is not there, or
+    /// not what it should be, may have nothing else left.
+    async fn keep_needed(&self, orphans: &mut Vec<(BlobKey, u64)>, report: &mut ScanReport) -> Result<()> {
+        let asked: Vec<_> = orphans.iter().map(|(key, _)| self.is_spare(key.digest)).collect();
+        let are_spare: Vec<bool> =
+            stream::iter(asked).buffered(self.cleaner.limits.concurrency.max(1)).try_collect().await?;
+        let mut are_spare = are_spare.into_iter();
+        orphans.retain(|(key, size)| {
+            let is_spare = are_spare.next().unwrap_or(false);
+            if !is_spare {
+                report.orphans_kept.add(key, *size);
+            }
+            is_spare
+        });
+        Ok(())
+    }
+
+    /// Whether the content is unknown, or has an object of its own that looks whole.
+    async fn is_spare(&self, digest: Digest) -> Result<bool> {
+        let found = {
+            let _call = self.cleaner.call().await;
+            self.cleaner.metadata.list_contents(before(digest), 1).await?
+        };
+        let Some(content) = found.into_iter().find(|content| content.digest == digest) else { return Ok(true) };
+        let Recipe::Whole(blob) = content.recipe;
+        match self.cleaner.contents.stat(&blob.key).await {
+            Ok(info) => Ok(info.is_some_and(|info| info.stored_size == blob.stored_size)),
+            Err(error) if error.kind() == Kind::Corrupt => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks for objects that were not seen: they may be elsewhere in the listing, or newer than the page of it.
@@ -171,6 +205,9 @@ impl Scan<'_> {
         for (key, size) in &unknown {
             report.orphans.add(key, *size);
         }
+        if self.orphans_left > 0 {
+            self.keep_needed(&mut unknown, report).await?;
+        }
         let may_go = usize::try_from(self.orphans_left).unwrap_or(usize::MAX).min(unknown.len());
         let chosen = &unknown[..may_go];
         if chosen.is_empty() {
@@ -188,6 +225,7 @@ impl Scan<'_> {
             let _call = self.cleaner.call().await;
             condemned.extend(self.cleaner.metadata.condemn_unknown(keys).await?);
         }
+        failpoint::hit(Point::CleanAfterCondemnUnknown).await?;
         self.cleaner.delete(&condemned).await?;
         let gone = chosen.iter().filter(|(key, _)| condemned.contains(key));
         let (count, bytes) = gone.fold((0, 0), |(count, bytes), (_, size)| (count + 1, bytes + size));

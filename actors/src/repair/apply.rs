@@ -3,6 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Action, Repairer, Source, stored};
+use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Kind, Result};
 use crate::patience::patiently;
 use crate::store::blob::Spooled;
@@ -24,6 +25,7 @@ pub enum Applied {
 pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applied>> {
     let mut applied = Vec::with_capacity(actions.len());
     let mut rest = actions;
+    failpoint::hit(Point::RepairAfterPlan).await?;
     while let Some(first) = rest.first() {
         let run = rest.iter().take_while(|action| is_alike(first, action)).count().min(RECOUNT_ROWS);
         let (alike, others) = rest.split_at(run);
@@ -73,7 +75,9 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
             refetch(with, *digest, *from, source, reason, references).await
         }
         Action::Quarantine { key, reason } => {
+            failpoint::hit(Point::RepairBeforeQuarantine).await?;
             patiently(async || metadata.quarantine(*key, (*reason).to_owned()).await).await?;
+            failpoint::hit(Point::RepairAfterQuarantine).await?;
             Ok(Applied::Done)
         }
         Action::Recount { digest } => {
@@ -81,6 +85,7 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
             Ok(Applied::Done)
         }
         Action::Totals => {
+            failpoint::hit(Point::RepairBeforeTotals).await?;
             patiently(async || metadata.recount_totals().await).await?;
             Ok(Applied::Done)
         }
@@ -89,7 +94,10 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
 
 async fn set(with: &Repairer<'_>, set: SetBlob) -> Result<Applied> {
     Ok(match patiently(async || with.stores.metadata.set_blob(set.clone()).await).await? {
-        SetOutcome::Set => Applied::Done,
+        SetOutcome::Set => {
+            failpoint::hit(Point::RepairAfterSwitch).await?;
+            Applied::Done
+        }
         SetOutcome::Moved => Applied::Skipped("the content was changed meanwhile"),
         SetOutcome::Refused => Applied::Skipped("the object was given up meanwhile"),
     })
@@ -135,6 +143,7 @@ async fn refetch(
     let intent = NewIntent { instance: with.instance.clone(), layout: with.layout };
     let (intent, key) = with.stores.metadata.begin_replacement(digest, intent).await?;
     patiently(async || with.stores.contents.put(&key, &body.bytes, &body.info()).await).await?;
+    failpoint::hit(Point::RepairAfterObject).await?;
     let (blob, logical_size) = (stored(key, &body.info()), body.logical_size);
     let reason = reason.to_owned();
     set(with, SetBlob { blob, logical_size, expected: from, intent: Some(intent), references, reason }).await

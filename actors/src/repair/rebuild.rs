@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::plan::prove;
 use super::{GENERATION_MAX, Repairer, stored};
+use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Recipe, Result};
 use crate::patience::patiently;
 use crate::store::meta::{SetBlob, SetOutcome, StoredContent};
@@ -111,7 +112,9 @@ async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Resu
     let (blob, logical_size) = (stored(key, &info), info.logical_size);
     // There are no names.
     let set = SetBlob { blob, logical_size, expected: None, intent: None, references: 0, reason: String::new() };
-    match patiently(async || metadata.set_blob(set.clone()).await).await? {
+    let outcome = patiently(async || metadata.set_blob(set.clone()).await).await?;
+    failpoint::hit(Point::RebuildAfterContent).await?;
+    match outcome {
         SetOutcome::Set => Ok(Outcome::Adopted),
         // What is known was proven.
         SetOutcome::Moved if deep => Ok(Outcome::Superfluous),

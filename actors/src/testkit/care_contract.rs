@@ -187,6 +187,8 @@ pub(super) async fn a_content_whose_object_is_in_quarantine_is_not_cleaned(store
     }
     assert_eq!(get(&store, "a").await, Some((1, 1)), "it stays the content's object");
     assert_eq!(delete(&store, "a", 1).await, DeleteOutcome::Deleted);
+    let page = UnusedPage { unused_since: FAR_FUTURE, after: None, rows: 10 };
+    assert_eq!(ok(store.list_unused(page).await), [], "nobody plans to clean it");
     assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None);
     // It was good after all: the same object with the description that it proved to have.
     let other = StoredBlob { stored_size: 9, ..stored(object(1, 0), 1) };

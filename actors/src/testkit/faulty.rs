@@ -232,6 +232,10 @@ impl MetaStore for FaultyMeta {
         self.inner.condemn_unknown(keys).await
     }
 
+    async fn now(&self) -> Result<Stamp> {
+        self.inner.now().await
+    }
+
     async fn lead(&self, task: &str, holder: &str, term: Duration) -> Result<bool> {
         self.inner.lead(task, holder, term).await
     }

@@ -33,6 +33,7 @@ pub use progress::{Phase, Progress, Snapshot};
 pub use report::VerifyReport;
 pub use state::VerifyState;
 
+use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Error, Kind, Recipe, Result, StoredBlob};
 use crate::patience::patiently;
 use crate::store::blob::BlobStore;
@@ -150,6 +151,7 @@ impl Run<'_, '_> {
         let mut checks = expected(stores, self.state.after)
             .map(|found| async move {
                 let (content, seems_whole) = found?;
+                failpoint::hit(Point::VerifyBeforeContent).await?;
                 let Recipe::Whole(blob) = &content.recipe;
                 if seems_whole && !settings.deep {
                     return Ok(Checked { digest: content.digest, stored_bytes: blob.stored_size, damage: None });

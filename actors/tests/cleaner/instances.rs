@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use s3dedup_actors::cleaner::{CleanOptions, Cleaner, CleanerStats};
+use s3dedup_actors::cleaner::{CleanOptions, Cleaner, CleanerLimits, CleanerStats};
 use s3dedup_actors::model::KeyLayout;
-use s3dedup_actors::store::meta::PostgresStore;
+use s3dedup_actors::store::meta::{PostgresStore, PutCommit};
 use s3dedup_actors::{CleanerSettings, Engine, EngineSettings, EngineTree, SpoolLimits};
 
 use crate::support::{Deletions, Stores, at_once};
@@ -67,6 +67,53 @@ async fn a_run_keeps_others_out_until_it_ends() {
     stores.contents.set(Deletions::Done);
     assert_eq!(stores.clean(at_once()).await.condemned.done, 5);
     assert!(other.run(CleanOptions::default()).await.is_some());
+}
+
+#[tokio::test]
+async fn a_run_that_takes_long_keeps_its_turn_and_one_that_was_cut_off_soon_loses_it() {
+    let stores = Stores::postgres().await;
+    stores.fill(5).await;
+    let other = PostgresStore::open(&stores.postgres.as_ref().unwrap().access(), 2, 64).await.unwrap();
+    let other = Cleaner::new(Arc::new(other), Arc::clone(&stores.contents) as _, at_once(), "other".into());
+    stores.contents.set(Deletions::StuckBefore);
+    let cleaner = stores.cleaner(at_once());
+    let refused = async {
+        // Longer than a turn lasts unless it is kept.
+        for _ in 0..18 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(other.run(CleanOptions::default()).await.is_none());
+        }
+    };
+    tokio::select! {
+        ended = cleaner.run(CleanOptions::default()) => panic!("{ended:?}"),
+        () = refused => {}
+    }
+    stores.contents.set(Deletions::Done);
+    let begun = Instant::now();
+    let report = loop {
+        match other.run(CleanOptions::default()).await {
+            Some(report) => break report,
+            None => assert!(begun.elapsed() < Duration::from_secs(60), "it is kept out for ever"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert_eq!(report.condemned.done, 5, "{report:?}");
+}
+
+#[tokio::test]
+async fn ages_are_told_by_the_clock_of_the_database() {
+    let stores = Stores::postgres().await;
+    // Two hours behind ours: by our clock everything were old.
+    stores.postgres.as_ref().unwrap().sql(
+        "CREATE OR REPLACE FUNCTION s3dedup.seconds_now() RETURNS BIGINT LANGUAGE sql AS
+            'SELECT floor(extract(epoch FROM clock_timestamp()))::bigint - 7200'",
+    );
+    stores.fill(3).await;
+    let limits = CleanerLimits { intent_age: Duration::from_secs(3600), ..CleanerLimits::default() };
+    let upload = stores.upload("going on", 1, b"going on").await.unwrap();
+    assert_eq!(stores.clean(limits).await.planned(), 0);
+    assert_eq!(stores.metadata.commit_put(upload).await.unwrap(), PutCommit::Committed);
+    assert_eq!(stores.clean(at_once()).await.unused.done, 3);
 }
 
 #[actix_rt::test]

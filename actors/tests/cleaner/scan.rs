@@ -33,9 +33,10 @@ async fn what_differs_is_found(stores: Stores) {
     stores.memory.delete(&[lost]).await.unwrap();
     stores.memory.insert_raw(&cut.to_string(), b"x");
     stores.memory.insert_raw("README.txt", b"somebody's");
-    let orphan = BlobKey { generation: 3, ..lost };
+    let whole = blob_key(&stores, "used5").await;
+    let orphan = BlobKey { generation: 3, ..whole };
     stores.memory.insert_raw(&orphan.to_string(), b"12345");
-    let flat = BlobKey { layout: KeyLayout::new(0), generation: 9, ..cut };
+    let flat = BlobKey { layout: KeyLayout::new(0), generation: 9, ..whole };
     stores.memory.insert_raw(&flat.to_string(), b"1");
     let found = scan(&stores).await;
     assert_eq!(found.missing.first, [lost.to_string()]);
@@ -57,6 +58,32 @@ async fn what_differs_is_found(stores: Stores) {
     stores.clean(at_once()).await;
     stores.put("used3", 1, b"used 3").await;
     assert!(blob_key(&stores, "used3").await.generation > 9);
+}
+
+async fn what_a_repair_may_need_is_no_garbage(stores: Stores) {
+    stores.fill(6).await;
+    let [lost, cut, whole] =
+        [blob_key(&stores, "used1").await, blob_key(&stores, "used2").await, blob_key(&stores, "used3").await];
+    stores.memory.delete(&[lost]).await.unwrap();
+    stores.memory.insert_raw(&cut.to_string(), b"x");
+    for key in [lost, cut, whole] {
+        stores.memory.insert_raw(&BlobKey { generation: 7, ..key }.to_string(), b"perhaps all that is left");
+    }
+    let dry = stores.clean_with(CleanerLimits::default(), DRY_DELETE).await;
+    let run = stores.clean_with(CleanerLimits::default(), DELETE).await;
+    assert_eq!((dry.plan(), run.deleted(), run.is_partial), (run.plan(), 1, false));
+    let scan = run.scan.unwrap();
+    assert_eq!((scan.orphans.count, scan.orphans_kept.count), (3, 2));
+    let mut kept = [lost, cut].map(|key| BlobKey { generation: 7, ..key }.to_string());
+    kept.sort();
+    assert_eq!(scan.orphans_kept.first, kept);
+    assert!(kept.iter().all(|name| stores.memory.names().contains(name)));
+}
+
+#[tokio::test]
+async fn an_orphan_of_a_content_that_lacks_its_own_object_stays() {
+    what_a_repair_may_need_is_no_garbage(Stores::sqlite()).await;
+    what_a_repair_may_need_is_no_garbage(Stores::postgres().await).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use s3dedup_actors::cleaner::CleanerLimits;
 use s3dedup_actors::model::{EntryKey, KeyLayout, Namespace, Result, Stamp};
 use s3dedup_actors::store::blob::MemoryStore;
 use s3dedup_actors::store::instances::Instance;
@@ -13,8 +14,8 @@ use s3dedup_actors::store::meta::{PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::testkit::faulty::{Faults, FaultyBlobs, FaultyMeta};
 use s3dedup_actors::testkit::postgres::PostgresServer;
 use s3dedup_actors::{
-    BodyEncoding, DistributedLockSettings, Engine, EngineSettings, EngineTree, Membership, PutOutcome, SpoolLimits,
-    Spooled,
+    BodyEncoding, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, EngineTree, Membership, PutOutcome,
+    SpoolLimits, Spooled,
 };
 
 pub struct TestEngine {
@@ -39,6 +40,9 @@ impl TestEngine {
         let access = postgres.access();
         let mut test = Self::start_with(|settings| {
             settings.distributed_locks = Some(DistributedLockSettings::new(access.clone(), "bucket"));
+            let (interval, limits) = (Duration::from_millis(100), CleanerLimits::default());
+            let limits = CleanerLimits { grace: Duration::ZERO, ..limits };
+            settings.cleaner = Some(CleanerSettings { interval, full_scan: None, limits });
         });
         let registry = PostgresStore::open(&access, 2, 16).await.expect("a registry");
         let [id, address, version, contents, locks] = ["a", "a:80", "1", "memory", "postgres"].map(str::to_owned);

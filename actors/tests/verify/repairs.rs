@@ -98,6 +98,26 @@ async fn wrong_rows_are_made_right() {
 }
 
 #[tokio::test]
+async fn a_repair_that_is_cut_off_leaves_nothing_that_a_cleaner_would_take() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let lost = world.content("a/3");
+        world.sql("DELETE FROM @contents WHERE digest = {x}; DELETE FROM @representations WHERE digest = {x}", lost);
+        let switched = with(&world, None, async |with| {
+            let plan = plan(with, true).await.unwrap();
+            apply(with, &plan.actions[..1]).await.unwrap()
+        });
+        assert_eq!(switched.await, [Applied::Done]);
+        let metadata = &world.stores.metadata;
+        let far = Stamp::from_seconds(i64::MAX / 2);
+        assert!(metadata.condemn(vec![lost], far).await.unwrap().is_empty(), "{kind}: a name holds it");
+        world.assert_all_readable().await;
+        repair(&world, None).await;
+        assert!(world.verify(true).await.is_whole(), "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn an_object_that_nothing_knows_of_is_adopted_when_it_is_what_it_says() {
     for kind in BOTH {
         let world = World::new(kind).await;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
+use s3dedup_actors::testkit::postgres::{PASSWORD, PostgresServer, USER};
 use tempfile::TempDir;
 
 use super::eventually;
@@ -17,6 +18,8 @@ use super::http::{Connection, Request};
 use super::s3::S3Access;
 
 const STARTS_MAX: usize = 5;
+/// Longer than any start, stalled ones of the crash tests included.
+const START_TIMEOUT: Duration = Duration::from_secs(90);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a server is started with.
@@ -46,6 +49,16 @@ impl Builder {
             .env("S3_ACCESS_KEY", &s3.access_key)
             .env("S3_SECRET_KEY", &s3.secret_key)
             .env("S3_REGION", &s3.region)
+    }
+
+    /// Keeps metadata in this database of a PostgreSQL server.
+    pub fn postgres(self, server: &PostgresServer, database: &str) -> Self {
+        self.env("KVSTORAGE_TYPE", "postgres")
+            .env("POSTGRES_HOST", "127.0.0.1")
+            .env("POSTGRES_PORT", server.port())
+            .env("POSTGRES_USER", USER)
+            .env("POSTGRES_PASSWORD", PASSWORD)
+            .env("POSTGRES_DB", database)
     }
 
     /// Puts the temporary directory on a file system of this size.
@@ -330,7 +343,7 @@ impl Drop for TestServer {
 }
 
 fn wait_until_ready(child: &mut Child, probe: &Request) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + START_TIMEOUT;
     loop {
         // First: another server may answer on a port that ours could not take.
         if child.try_wait().unwrap().is_some() {

@@ -259,7 +259,13 @@ pub trait MetaStore: Send + Sync + 'static {
     /// Totals over everything.
     async fn totals(&self) -> Result<Totals>;
 
-    /// Contents without a reference, oldest first.
+    /// The time by the clock that dates what is stored.
+    async fn now(&self) -> Result<Stamp> {
+        Ok(Stamp::now())
+    }
+
+    /// Contents without a reference that may be condemned when they are old enough, oldest first: those whose object is
+    /// in quarantine, or not known, are for repairs.
     async fn list_unused(&self, page: UnusedPage) -> Result<Vec<UnusedContent>>;
 
     /// First step of cleaning: condemns those of the contents that have had no reference since

@@ -75,6 +75,7 @@ impl S3Store {
             .try_collect()
             .await
             .map_err(told)?;
+        failpoint::hit(Point::PutBeforeComplete).await?;
         match self.complete(&upload, parts).await {
             Ok(()) => {}
             // An attempt whose answer was lost may have done it: the object itself tells.
@@ -106,7 +107,7 @@ impl S3Store {
         let multipart = Some(Multipart::new(number, &upload.id));
         let command = Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart };
         let response = self.send_slice(Duration::ZERO, &upload.path, command, HeaderMap::new(), &slice).await?;
-        failpoint::hit(Point::PutMidUpload).await.map_err(Fault::Local)?;
+        failpoint::hit(Point::PutAfterPart).await.map_err(Fault::Local)?;
         Ok(Part { part_number: number, etag: stored_etag(&response)? })
     }
 

@@ -15,13 +15,17 @@ use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredCo
 pub(super) const PER_TRANSACTION: usize = 100;
 
 const LIST_UNUSED: Sql = Sql {
-    text: "SELECT c.unused_since, c.digest, coalesce(r.stored_size, 0)
-        FROM s3dedup.contents c LEFT JOIN s3dedup.representations r ON r.digest = c.digest
+    text: "SELECT c.unused_since, c.digest, r.stored_size
+        FROM s3dedup.contents c JOIN s3dedup.representations r ON r.digest = c.digest
         WHERE c.unused_since <= $1 AND c.unused_since >= $2 AND (c.unused_since, c.digest) > ($2, $3)
             AND NOT EXISTS (SELECT 1 FROM s3dedup.entries e WHERE e.digest = c.digest)
+            AND NOT EXISTS (SELECT 1 FROM s3dedup.quarantined q
+                WHERE q.digest = r.digest AND q.generation = r.generation)
         ORDER BY c.unused_since, c.digest LIMIT $4",
     types: &[Type::INT8, Type::INT8, Type::BYTEA, Type::INT8],
 };
+
+const NOW: Sql = Sql { text: "SELECT s3dedup.seconds_now()", types: &[] };
 
 const SETTLE_UNUSED: Sql =
     Sql { text: "SELECT s3dedup.settle_unused($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::INT8, Type::INT8] };
@@ -81,6 +85,12 @@ const LEAD: Sql = Sql {
     text: "SELECT s3dedup.lead($1, $2, $3, $4)",
     types: &[Type::TIMESTAMPTZ, Type::TEXT, Type::TEXT, Type::INT8],
 };
+
+/// See [`MetaStore::now`](crate::store::meta::MetaStore::now).
+pub(super) async fn now(database: &Database) -> Result<Stamp> {
+    let rows = database.read(&NOW, &[]).await?;
+    Ok(Stamp::from_seconds(column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)?))
+}
 
 /// See [`MetaStore::list_unused`](crate::store::meta::MetaStore::list_unused).
 pub(super) async fn list_unused(database: &Database, page: &UnusedPage) -> Result<Vec<UnusedContent>> {

@@ -89,6 +89,10 @@ impl MetaStore for PostgresStore {
         read::totals(&self.database).await
     }
 
+    async fn now(&self) -> Result<Stamp> {
+        clean::now(&self.database).await
+    }
+
     async fn list_unused(&self, page: UnusedPage) -> Result<Vec<UnusedContent>> {
         clean::list_unused(&self.database, &page).await
     }

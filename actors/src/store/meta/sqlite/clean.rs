@@ -12,9 +12,10 @@ use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredCo
 /// See [`MetaStore::list_unused`](crate::store::meta::MetaStore::list_unused).
 pub(super) fn list_unused(connection: &Connection, page: &UnusedPage) -> Result<Vec<UnusedContent>> {
     let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT c.unused_since, c.digest, coalesce(r.stored_size, 0)
-        FROM contents c LEFT JOIN representations r ON r.digest = c.digest
-        WHERE c.unused_since <= ?1 AND (c.unused_since, c.digest) > (?2, ?3)
+    let sql = "SELECT c.unused_since, c.digest, r.stored_size
+        FROM contents c JOIN representations r ON r.digest = c.digest
+        WHERE c.unused_since <= ?1 AND (c.unused_since, c.digest) > (?2, ?3) AND NOT EXISTS (
+            SELECT 1 FROM quarantined q WHERE q.digest = r.digest AND q.generation = r.generation)
         ORDER BY c.unused_since, c.digest LIMIT ?4";
     let (since, digest) = match &page.after {
         Some((since, digest)) => (since.seconds(), digest.as_bytes().as_slice()),

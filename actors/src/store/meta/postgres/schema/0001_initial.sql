@@ -355,6 +355,7 @@ END $$;
 
 -- Condemns contents; a row for each object that may be deleted now. Digests are to be given in order, so that two
 -- callers do not wait for each other.
+-- A later step defines this one anew: what is here holds in between only.
 CREATE FUNCTION s3dedup.condemn(p_valid_until TIMESTAMPTZ, p_digests BYTEA[], p_unused_since BIGINT)
 RETURNS TABLE (
     o_digest BYTEA, o_generation BIGINT, o_key_depth INTEGER, o_encoding TEXT, o_stored_size BIGINT, o_stored_hash BYTEA

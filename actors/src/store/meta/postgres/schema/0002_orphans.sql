@@ -1,5 +1,6 @@
 -- Condemns objects that nothing is known of, given by arrays of the same length in the order of their digests; a row for
 -- each object that may be deleted now. Under the digest's lock, so that no upload is given the name meanwhile.
+-- A later step defines this one anew: what is here holds in between only.
 CREATE FUNCTION s3dedup.condemn_unknown(
     p_valid_until TIMESTAMPTZ, p_digests BYTEA[], p_generations BIGINT[], p_key_depths INTEGER[]
 ) RETURNS TABLE (o_digest BYTEA, o_generation BIGINT, o_key_depth INTEGER)

@@ -1,0 +1,48 @@
+//! Panics of a part of the server: it is made anew and the others go on; when that happens again and again, the process
+//! ends in order to be started afresh.
+
+use crate::support::{Noise, TestServer, eventually, gunzip, upload};
+
+/// An actor as the server shows it.
+fn actor(server: &TestServer, name: &str) -> Option<serde_json::Value> {
+    let answer = server.raw_request("GET", "/api/actors").try_send().ok()?;
+    let told: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    let children = told["actors"]["children"].as_array()?;
+    children.iter().find(|child| child["name"] == name).cloned()
+}
+
+#[test]
+fn a_cleaner_that_panics_again_and_again_ends_the_process_and_one_panic_does_not() {
+    let builder = TestServer::builder().env("CLEANER_INTERVAL", 1).env("CLEANER_GRACE", 0);
+    let mut server = builder.env("S3DEDUP_FAILPOINTS", "clean-at-tick=panic#1").start();
+    let content = Noise::bytes(1, 5000);
+    for name in ["kept", "gone"] {
+        upload(&server, name, 0, &content).send().assert_status(200);
+    }
+    upload(&server, "gone", 1, b"another").send().assert_status(200);
+    upload(&server, "gone", 2, &content).send().assert_status(200);
+    eventually("the panic is shown", || {
+        let cleaner = actor(&server, "cleaner")?;
+        (cleaner["restarts"] == 1 && cleaner["panics"] == 1 && cleaner["state"] == "up").then_some(())
+    });
+    for name in ["locks", "metadata", "uploads"] {
+        assert_eq!(actor(&server, name).unwrap()["restarts"], 0, "{name}");
+    }
+    eventually("it cleans", || (server.objects().len() == 1).then_some(()));
+    assert_eq!(gunzip(&server.request("GET", "/files/kept").send().assert_status(200).body), content);
+    server.stop();
+
+    server.set_env("S3DEDUP_FAILPOINTS", Some("clean-at-tick=panic"));
+    server.start_again();
+    // As long as it lives it serves.
+    while let Ok(answer) = server.request("GET", "/files/kept").try_send() {
+        assert_eq!(answer.status, 200);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let end = server.wait();
+    assert_eq!(end.code(), Some(70), "{}", server.log());
+    assert!(server.log().contains("the last of actor cleaner"), "{}", server.log());
+    server.set_env("S3DEDUP_FAILPOINTS", None);
+    server.start_again();
+    assert_eq!(gunzip(&server.request("GET", "/files/kept").send().assert_status(200).body), content);
+}
