@@ -7,6 +7,7 @@ use actix::Addr;
 use super::Engine;
 use crate::runtime::guard::{ActorState, Vital};
 use crate::runtime::guardian::Guardian;
+use crate::store::meta::Connections;
 
 /// The actors, and what guards them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +20,10 @@ pub struct ActorTree {
     pub requests: usize,
     /// The most requests inside.
     pub request_slots: usize,
+    /// Memory that received bodies take, in bytes.
+    pub spool_bytes: u64,
+    /// Connections to the metadata store, if it is reached over a network.
+    pub connections: Option<Connections>,
     /// Circuit breakers: what they guard, and `closed`, `open` or `probing`.
     pub breakers: Vec<(&'static str, &'static str)>,
 }
@@ -129,12 +134,17 @@ impl Engine {
                 _ => Vec::new(),
             };
         }
+        let connections = inner.metadata_store.connections();
+        let mut breakers = vec![(inner.content_breaker.backend(), inner.content_breaker.state())];
+        breakers.extend(connections.map(|connections| ("the database", connections.breaker)));
         ActorTree {
             is_guarded: inner.roster.guardian.connected(),
             children,
             requests: inner.admission.in_use(),
             request_slots: inner.admission.slots_max(),
-            breakers: vec![(inner.content_breaker.backend(), inner.content_breaker.state())],
+            spool_bytes: inner.spool_budget.used(),
+            connections,
+            breakers,
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::runtime::budget::MemoryBudget;
 use crate::runtime::pulse::Pulse;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blocking::BlockingPool;
-use crate::store::meta::{NewIntent, Totals};
+use crate::store::meta::{MetaStore, NewIntent, Totals};
 use crate::upload::{UploadStats, UploaderPool};
 
 /// How long a metadata transaction may take, queueing included: a client is to get its 503 within
@@ -54,6 +54,8 @@ struct Inner {
     admission: Admission,
     locks: Locks,
     metadata: MetadataRouter,
+    /// Only to be looked at: requests go through the router.
+    metadata_store: Arc<dyn MetaStore>,
     uploads: Addr<UploaderPool>,
     source: ContentSource,
     compute: BlockingPool,
@@ -181,8 +183,19 @@ impl Engine {
         MetadataActor: Handler<Timely<M>>,
         <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
     {
+        self.metadata_within(METADATA_WAIT_MAX, message).await
+    }
+
+    /// The same within this time.
+    async fn metadata_within<M, T>(&self, wait_max: Duration, message: M) -> Result<T>
+    where
+        M: Message<Result = Result<T>> + Send + 'static,
+        T: Send + 'static,
+        MetadataActor: Handler<Timely<M>>,
+        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
+    {
         let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
-        let deadline = Instant::now() + METADATA_WAIT_MAX;
+        let deadline = Instant::now() + wait_max;
         let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
         answer.await.map_err(late)?.map_err(gone)?
     }

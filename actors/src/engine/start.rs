@@ -151,6 +151,7 @@ impl Engine {
             #[cfg(feature = "testkit")]
             tree.may_be_struck("cleaner", &_actor);
         }
+        let metadata_store = Arc::clone(&metadata);
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
             let actor = tree.child("metadata", move |vital| MetadataActor::new(vital, store));
@@ -176,6 +177,7 @@ impl Engine {
             admission: tree.admission.clone(),
             locks,
             metadata,
+            metadata_store,
             uploads,
             source,
             compute,

@@ -252,7 +252,7 @@ impl TestServer {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().expect("a running server"))
     }
 

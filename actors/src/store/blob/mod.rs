@@ -1,6 +1,7 @@
 //! Content stores: immutable objects under [`BlobKey`] names.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -69,6 +70,12 @@ pub trait BlobStore: Send + Sync + 'static {
     /// A repeated call with the same key and bytes succeeds. A failed or cancelled call leaves
     /// either no object or the whole object, never part of one under `key`.
     async fn put(&self, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()>;
+
+    /// Like [`put`](Self::put) for a client that has waited for an uploader: a store that does not answer is given up so
+    /// much sooner.
+    async fn put_late(&self, _waited: Duration, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()> {
+        self.put(key, body, info).await
+    }
 
     /// Opens an object, or the bytes `range` of it (end exclusive, inside the object); `None` when
     /// there is no such object.

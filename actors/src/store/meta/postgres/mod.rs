@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, OldIntent, PlanPut, PutCommit, PutPlan,
-    StoredContent, Totals, UnusedContent, UnusedPage,
+    CommitPut, Connections, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
+    PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
 };
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Entry, EntryKey, Result, Stamp, StoredBlob};
@@ -49,17 +49,16 @@ impl PostgresStore {
         let database = Database::new(settings, connections.max(1), backlog)?;
         Ok(Self { database, settings: settings.clone() })
     }
-
-    /// Connections that are open, and how many of them are idle.
-    pub fn connections(&self) -> (usize, usize) {
-        self.database.connections()
-    }
 }
 
 #[async_trait]
 impl MetaStore for PostgresStore {
     fn kind(&self) -> &'static str {
         "postgres"
+    }
+
+    fn connections(&self) -> Option<Connections> {
+        Some(self.database.connections())
     }
 
     async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>> {
