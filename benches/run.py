@@ -15,12 +15,13 @@ from pathlib import Path
 
 import ha
 import report
+import verify
 import workloads
 from generators import CLIENTS
 from servers import Garage, OldServer, Ours, ServerError
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list", "ha", "locks")
+WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list", "ha", "locks", "verify")
 SERVERS = ("ours-folder", "ours-s3", "s3", "old")
 
 
@@ -35,14 +36,14 @@ def main():
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.json.parent))
     results = workloads.Results(progress=lambda line: print(line, file=sys.stderr, flush=True))
     try:
-        locks = measure(options, scale, work, results)
+        locks, verified = measure(options, scale, work, results)
     except ServerError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    lines = report.rows(results) + ha.rows(results, locks, report.timed)
+    lines = report.rows(results) + ha.rows(results, locks, report.timed) + verified
     report.write_json(options.json, lines, scale, results.errors)
     print(report.table(lines, scale))
     print(f"\nAlso in {options.json}")
@@ -53,7 +54,7 @@ def main():
 
 
 def measure(options, scale, work, results):
-    """Runs every chosen workload on every chosen server."""
+    """Runs every chosen workload on every chosen server; returns what makes rows of its own."""
     homes = (work / f"server-{number}" for number in itertools.count())
     every_maker = {
         "ours-folder": lambda **limits: Ours(next(homes), options.binary, **limits),
@@ -79,7 +80,8 @@ def measure(options, scale, work, results):
         workloads.run_list(makers["ours-folder"], work, scale, results)
     if "ha" in options.only:
         ha.run(options, work, scale, results)
-    return ha.run_locks(options, results) if "locks" in options.only else None
+    verified = verify.run(options, work, scale, results) if "verify" in options.only else []
+    return ha.run_locks(options, results) if "locks" in options.only else None, verified
 
 
 def check_prerequisites(options, scale):

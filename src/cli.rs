@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use s3dedup_actors::cleaner::CleanOptions;
+use s3dedup_actors::model::BlobKey;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
-use crate::care::{self, RepairOptions, ReportTo, VerifyOptions};
+use crate::care::{self, QuarantineAction, RepairOptions, ReportTo, VerifyOptions};
 use crate::config::{self, Config, Inputs, Loaded, MetadataType, docs};
 use crate::{boot, clean, exit, instances};
 
@@ -62,6 +63,11 @@ With SQLite or contents in a folder the server must be stopped. Exit code 0: not
 all of it was put right; 9: damage is left (with --dry-run: was found); 1: could not do it.
 ";
 
+const QUARANTINE_HELP: &str = "\
+Listing takes no lock. The rest: with SQLite or contents in a folder the server must be stopped. Exit code 0: done;
+10: some objects stay where they are; 1: could not do it.
+";
+
 const IMPORT_HELP: &str = "\
 With SQLite or contents in a folder the server must be stopped. Exit code 0: every name is there;
 10: contents of some names are missing; 1: could not do it.
@@ -95,11 +101,40 @@ enum Command {
     /// Puts right what verify finds; deletes nothing
     #[structopt(after_help = REPAIR_HELP)]
     Repair(RepairCommand),
+    /// Lists objects that a repair put aside, or lets go of them
+    #[structopt(after_help = QUARANTINE_HELP)]
+    Quarantine(QuarantineCommand),
     /// Writes all names with what they hold, as lines of JSON
     Export(ExportCommand),
     /// Restores names that were exported, where their contents are known; newer names stay
     #[structopt(after_help = IMPORT_HELP)]
     Import(ImportCommand),
+}
+
+#[derive(StructOpt, Debug)]
+enum QuarantineCommand {
+    /// Lists what is there, why, since when, and whether its content has another object
+    List(ReportOptions),
+    /// Takes objects out: they are what they were before, the content's or unknown
+    Lift {
+        #[structopt(flatten)]
+        report: ReportOptions,
+        /// Objects, named as in the list
+        #[structopt(value_name = "OBJECT", required = true)]
+        objects: Vec<BlobKey>,
+    },
+    /// Leaves objects to the cleaner, when another object of their content is read and found whole
+    Drop {
+        #[structopt(flatten)]
+        report: ReportOptions,
+        /// Objects, named as in the list
+        #[structopt(value_name = "OBJECT", required_unless = "all", conflicts_with = "all")]
+        objects: Vec<BlobKey>,
+        /// All for which that holds
+        #[structopt(long)]
+        #[expect(dead_code, reason = "no objects means all; it only has to be said")]
+        all: bool,
+    },
 }
 
 #[derive(StructOpt, Debug)]
@@ -281,6 +316,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             let options =
                 RepairOptions { dry_run, deep, rebuild, release_adopted, mbps: max_mbps, report: report.into() };
             load(config, Vec::new()).map_or_else(|code| code, |loaded| care::repair(&loaded.config, &options))
+        }
+        Command::Quarantine(command) => {
+            let (ReportOptions { config, json }, action) = match command {
+                QuarantineCommand::List(report) => (report, QuarantineAction::List),
+                QuarantineCommand::Lift { report, objects } => (report, QuarantineAction::Lift(objects)),
+                QuarantineCommand::Drop { report, objects, .. } => (report, QuarantineAction::Drop(objects)),
+            };
+            let report = ReportTo { file: None, json };
+            load(config, Vec::new())
+                .map_or_else(|code| code, |loaded| care::quarantine(&loaded.config, &action, &report))
         }
         Command::Export(ExportCommand { config, output }) => {
             load(config, Vec::new()).map_or_else(|code| code, |loaded| care::export(&loaded.config, output.as_deref()))

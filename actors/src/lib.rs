@@ -8,10 +8,12 @@ pub mod cleaner;
 mod cluster;
 mod download;
 mod engine;
+mod exporter;
 pub mod failpoint;
 mod lock;
 mod metadata;
 pub mod model;
+mod patience;
 pub mod repair;
 pub mod runtime;
 mod spool;
@@ -27,6 +29,7 @@ pub use download::Download;
 pub use engine::{
     ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome, Readiness,
 };
+pub use exporter::{ExporterSettings, ExporterStats};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
 pub use runtime::guard::ActorState;

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use s3dedup_actors::failpoint::Point;
-use s3dedup_actors::model::KeyLayout;
+use s3dedup_actors::model::{Error, KeyLayout};
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::store::tie::TiedStore;
-use s3dedup_actors::{CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, SpoolLimits};
+use s3dedup_actors::{
+    CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, ExporterSettings, SpoolLimits,
+};
 use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
 use super::{StartError, matching, membership, reached};
-use crate::config::{Config, KeySharding, LocksType, Storage};
+use crate::config::{Config, FallbackBucket, KeySharding, LocksType, Storage};
 
 /// Pieces of files that are read at the same time.
 const READ_THREADS: usize = 8;
@@ -48,8 +50,11 @@ pub struct EngineControl {
 /// Starts the engine: stores, migrations of the schema, actors. `port` is the one that clients will reach.
 pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
     let instance = config.instance_id(port);
-    let Metadata { store: metadata, registry } = metadata::open(config, &instance).await?;
+    let Metadata { store: metadata, care, registry } = metadata::open(config, &instance).await?;
     reached(Point::StartAfterOpenMetadata).await?;
+    if let Some(registry) = &registry {
+        matching::check_place(config, metadata.as_ref(), registry.as_ref()).await?;
+    }
     let contents = open_contents(config, FolderStore::open).await?;
     let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
     matching::tie(&contents).await?;
@@ -62,8 +67,14 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         // Nobody listens once the server is stopping anyway.
         let _ = report.send(why);
     });
-    let engine = Engine::start(engine_settings(config, instance), metadata, contents, on_fatal);
-    let (engine, mut tree) = engine.map_err(|error| StartError::new(error.to_string()))?;
+    let failed = |error: Error| StartError::new(error.to_string());
+    let engine = Engine::start(engine_settings(config, instance.clone()), metadata, contents, on_fatal);
+    let (engine, mut tree) = engine.map_err(failed)?;
+    if config.export.interval_seconds > 0 {
+        let (interval, path) = (Duration::from_secs(config.export.interval_seconds), config.export.path.clone());
+        let settings = ExporterSettings { interval, path, keep: config.export.keep };
+        tree.export(settings, &instance, care).map_err(failed)?;
+    }
     if let Some(membership) = membership {
         tree.keep_up(membership);
     }
@@ -122,6 +133,21 @@ async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartEr
         log::warn!("the bucket does not answer, serving anyway {place} error=\"{error}\"");
     }
     Ok(Arc::new(store))
+}
+
+/// Opens a bucket that is only read, and only by repairs.
+pub fn open_fallback(bucket: &FallbackBucket<'_>) -> Result<Arc<dyn BlobStore>, StartError> {
+    let (access_key, secret_key) = (bucket.access_key.reveal(), bucket.secret_key.reveal());
+    let settings = S3Settings {
+        force_path_style: bucket.force_path_style,
+        ..S3Settings::new(bucket.endpoint, bucket.name, access_key, secret_key, bucket.region)
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        let (endpoint, name) = (bucket.endpoint, bucket.name);
+        StartError::new(format!("cannot use the fallback endpoint={endpoint} bucket={name} error=\"{error}\""))
+    };
+    let pool = BlockingPool::start("spool-read", 1, 4).map_err(|error| failed(&error))?;
+    Ok(Arc::new(S3Store::new(settings, pool).map_err(|error| failed(&error))?))
 }
 
 /// How names of new objects are spread.

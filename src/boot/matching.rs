@@ -1,10 +1,35 @@
 //! Refusing contents that are not those of the database, before any client is served.
 
+use std::time::Duration;
+
 use s3dedup_actors::store::blob::BlobStore;
+use s3dedup_actors::store::instances::InstanceRegistry;
 use s3dedup_actors::store::meta::MetaStore;
 use s3dedup_actors::store::tie::{self, TiedStore, Untied};
 
-use super::StartError;
+use super::{StartError, membership};
+use crate::config::Config;
+
+/// What a rebuild does alone (see [`MetaStore::lead`]).
+pub const REBUILD: &str = "rebuild";
+
+/// Refuses a database that instances share when it is not that of these contents, or when it is being rebuilt. With
+/// [`tie`] all that `server` and the commands that write ask about before they touch anything.
+pub async fn check_place(
+    config: &Config,
+    metadata: &dyn MetaStore,
+    registry: &dyn InstanceRegistry,
+) -> Result<(), StartError> {
+    membership::check_contents(config, registry).await?;
+    // To give up what one does not have changes nothing, and is refused while somebody else has it.
+    let asked = metadata.lead(REBUILD, "(nobody)", Duration::ZERO).await;
+    match asked.map_err(|error| StartError::new(format!("cannot read the database error=\"{error}\"")))? {
+        true => Ok(()),
+        false => {
+            Err(StartError::new("the database is being rebuilt (s3dedup repair --rebuild): wait until that is done"))
+        }
+    }
+}
 
 /// Ties the stores. A content store that does not answer is let pass: clients are told 503 until it does, and it takes
 /// nothing before it is known to belong to the database.

@@ -13,7 +13,7 @@ use s3dedup_actors::store::meta::MetaStore;
 use s3dedup_actors::store::tie::TiedStore;
 
 use crate::boot::metadata::Metadata;
-use crate::boot::{StartError, engine, folders, matching, membership, metadata};
+use crate::boot::{StartError, engine, folders, matching, metadata};
 use crate::config::{Config, MetadataType, one_line};
 use crate::logging;
 
@@ -44,9 +44,9 @@ async fn open(config: &Config) -> Result<(Arc<dyn MetaStore>, Arc<dyn BlobStore>
     if config.kvstorage_type == MetadataType::Sqlite && !path.exists() {
         return Err(StartError::new(format!("there is no database path={}", path.display())));
     }
-    let Metadata { store: metadata, registry } = metadata::open(config, "(clean)").await?;
+    let Metadata { store: metadata, registry, .. } = metadata::open(config, "(clean)").await?;
     if let Some(registry) = registry {
-        membership::check_contents(config, registry.as_ref()).await?;
+        matching::check_place(config, metadata.as_ref(), registry.as_ref()).await?;
     }
     let contents = engine::open_contents(config, FolderStore::open).await?;
     let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));

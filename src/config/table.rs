@@ -178,8 +178,30 @@ pub static SETTINGS: &[Setting] = &[
     number("compression.level", "COMPRESSION_LEVEL", "6", (0, 9), "0 = none, 9 = smallest",
         "how hard plain uploads are compressed"),
 
-    optional("http://old-filetracker:9999", row("repair.fallback_url", "FALLBACK_URL", "", Kind::Text,
+    number("export.interval_seconds", "EXPORT_INTERVAL", "0", (0, 31_536_000), "seconds, 0 = off",
+        "pause between two exports of all names by the server; of several instances one exports"),
+    derived("names.jsonl in data_dir", "/backup/names-{time}.jsonl", row("export.path", "EXPORT_PATH", "", Kind::Path,
+        "file that such an export is written to, replaced as a whole; {time} in its name makes one file each")),
+    number("export.keep", "EXPORT_KEEP", "7", (1, 10_000), "",
+        "exports that stay when the name has {time} in it; older ones are removed"),
+
+    optional("http://old-filetracker:9999", row("repair.fallback_url", "FALLBACK_URL", "", Kind::ServerUrl,
         "server with the Filetracker protocol, its prefix included, that `s3dedup repair` fetches damaged contents from")),
+    optional("http://localhost:3900", row("repair.s3.endpoint", "FALLBACK_S3_ENDPOINT", "", Kind::Url,
+        "address of an S3 server with a copy of the bucket, that `s3dedup repair` fetches damaged contents from")),
+    optional("s3dedup-copy", row("repair.s3.bucket", "FALLBACK_S3_BUCKET", "", Kind::Name,
+        "name of the bucket there; required with repair.s3.endpoint")),
+    secret(optional("ACCESS-KEY", row("repair.s3.access_key", "FALLBACK_S3_ACCESS_KEY", "", Kind::Text,
+        "access key; required with repair.s3.endpoint, here or by access_key_file; reading is enough"))),
+    optional("/run/secrets/fallback_access_key", row("repair.s3.access_key_file", "FALLBACK_S3_ACCESS_KEY_FILE", "",
+        Kind::Path, "file that holds the access key")),
+    secret(optional("SECRET-KEY", row("repair.s3.secret_key", "FALLBACK_S3_SECRET_KEY", "", Kind::Text,
+        "secret key; required with repair.s3.endpoint, here or by secret_key_file"))),
+    optional("/run/secrets/fallback_secret_key", row("repair.s3.secret_key_file", "FALLBACK_S3_SECRET_KEY_FILE", "",
+        Kind::Path, "file that holds the secret key")),
+    row("repair.s3.region", "FALLBACK_S3_REGION", "us-east-1", Kind::Text, "region that requests are signed for"),
+    row("repair.s3.force_path_style", "FALLBACK_S3_FORCE_PATH_STYLE", "true", Kind::Bool,
+        "bucket in the path instead of the host name"),
 ];
 
 /// The setting of that key.

@@ -111,6 +111,19 @@ impl Engine {
             child.load = match child.name {
                 "locks" => vec![("live", inner.lock_stats.live())],
                 "cleaner" => vec![("running", usize::from(inner.cleaner_stats.is_running()))],
+                "exporter" => {
+                    let stats = &inner.exporter_stats;
+                    child.last_fault = child.last_fault.take().or_else(|| stats.last_error());
+                    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+                    let last_success = stats.last_success().map_or(0, |time| time.seconds().max(0).unsigned_abs());
+                    vec![
+                        ("running", usize::from(stats.is_running())),
+                        ("exports", count(stats.exports())),
+                        ("failures", count(stats.failures())),
+                        ("names", count(stats.names())),
+                        ("last_success", count(last_success)),
+                    ]
+                }
                 "locks-db" => vec![("held", inner.key_stats.held()), ("waiting", inner.key_stats.waiting())],
                 "metadata" => in_flight.next().map(|count| ("in_flight", count)).into_iter().collect(),
                 "uploads" => vec![

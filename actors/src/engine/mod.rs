@@ -23,6 +23,7 @@ pub use self::put::PutOutcome;
 pub use self::start::{EngineSettings, EngineTree};
 use crate::cleaner::CleanerStats;
 use crate::download::{ContentCache, ContentSource, Damage};
+use crate::exporter::ExporterStats;
 use crate::lock::distributed::DistributedLockStats;
 use crate::lock::{LockStats, Locks};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Probe, Timely};
@@ -66,6 +67,7 @@ struct Inner {
     key_stats: DistributedLockStats,
     upload_stats: UploadStats,
     cleaner_stats: CleanerStats,
+    exporter_stats: ExporterStats,
     damage: Damage,
     roster: Roster,
     content_breaker: Arc<Breaker>,
@@ -160,6 +162,11 @@ impl Engine {
     /// What the periodic cleaner has done.
     pub fn cleaner_stats(&self) -> &CleanerStats {
         &self.inner.cleaner_stats
+    }
+
+    /// What the periodic export has done.
+    pub fn exporter_stats(&self) -> &ExporterStats {
+        &self.inner.exporter_stats
     }
 
     /// How many reads found a stored object missing or damaged since the start.

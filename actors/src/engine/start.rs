@@ -12,6 +12,7 @@ use super::{Engine, Inner};
 use crate::cleaner::{CleanerActor, CleanerPlan, CleanerSettings, CleanerStats};
 use crate::cluster::{ClusterActor, Membership};
 use crate::download::{ContentCache, ContentSource, Damage};
+use crate::exporter::{ExporterActor, ExporterPlan, ExporterSettings, ExporterStats};
 use crate::lock::distributed::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
 };
@@ -29,7 +30,7 @@ use crate::runtime::pulse::Pulse;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
-use crate::store::meta::{MetaStore, NewIntent};
+use crate::store::meta::{MetaCare, MetaStore, NewIntent};
 use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 
 /// How long threads may take to end: one may be inside a call that does not return, and the last one
@@ -79,6 +80,8 @@ pub struct EngineTree {
     admission: Admission,
     membership: Option<Membership>,
     cleaner: Option<CleanerPlan>,
+    exporter: Option<ExporterPlan>,
+    exporter_stats: ExporterStats,
     roster: Roster,
     #[cfg(feature = "testkit")]
     strikes: Vec<(&'static str, actix::Recipient<Strike>)>,
@@ -117,6 +120,8 @@ impl Engine {
             admission,
             membership: None,
             cleaner: None,
+            exporter: None,
+            exporter_stats: ExporterStats::default(),
             #[cfg(feature = "testkit")]
             strikes: Vec::new(),
         };
@@ -184,6 +189,7 @@ impl Engine {
             key_stats,
             upload_stats,
             cleaner_stats,
+            exporter_stats: tree.exporter_stats.clone(),
             damage: Damage::default(),
             roster: tree.roster.clone(),
             content_breaker,
@@ -202,6 +208,16 @@ impl EngineTree {
         let _actor = self.child("cluster", move |vital| ClusterActor::new(vital, membership));
         #[cfg(feature = "testkit")]
         self.may_be_struck("cluster", &_actor);
+    }
+
+    /// Exports all names from time to time, until it stops.
+    pub fn export(&mut self, settings: ExporterSettings, instance: &str, metadata: Arc<dyn MetaCare>) -> Result<()> {
+        let plan = ExporterPlan::new(settings, instance, metadata, self.exporter_stats.clone())?;
+        self.exporter = Some(plan.clone());
+        let _actor = self.child("exporter", move |vital| ExporterActor::new(vital, plan));
+        #[cfg(feature = "testkit")]
+        self.may_be_struck("exporter", &_actor);
+        Ok(())
     }
 
     /// Starts a supervised child on an arbiter of its own and has it watched.
@@ -262,8 +278,12 @@ impl EngineTree {
         if !cleaner_ended {
             log::info!("the cleaner is cut off; the next run goes on");
         }
-        // It has the stores, which are closed by the last thread to end.
+        if let Some(exporter) = &self.exporter {
+            let _ = timeout(LEAVE_MAX, exporter.stop()).await;
+        }
+        // They have the stores, which are closed by the last thread to end.
         drop(self.cleaner);
+        drop(self.exporter);
         if let Some(membership) = self.membership {
             let left = timeout(LEAVE_MAX, membership.leave()).await;
             if !matches!(left, Ok(Ok(()))) {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use s3dedup_actors::backup::{export, import};
 use s3dedup_actors::model::{BlobKey, Digest, EntryKey, KeyLayout, Kind, Result, Stamp};
-use s3dedup_actors::repair::{Applied, Fallback, Plan, Rebuilt, Repairer, apply, plan, rebuild};
+use s3dedup_actors::repair::{Applied, Fallback, Plan, Rebuilt, Repairer, Source, apply, plan, rebuild};
 use s3dedup_actors::store::blob::Spooled;
 use s3dedup_actors::store::meta::{PlanPut, PutPlan};
 use s3dedup_actors::verify::Progress;
@@ -17,23 +17,30 @@ struct Shelf(Vec<(String, Vec<u8>)>);
 
 #[async_trait(?Send)]
 impl Fallback for Shelf {
-    async fn fetch(&self, name: &EntryKey) -> Result<Option<Spooled>> {
+    async fn sources(&self, _: Digest, names: &[EntryKey]) -> Result<Vec<Source>> {
+        Ok(names.iter().cloned().map(Source::Name).collect())
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<Option<Spooled>> {
+        let Source::Name(name) = source else { return Ok(None) };
         let found = self.0.iter().find(|(known, _)| known == name.name());
         Ok(found.map(|(_, content)| body(content)))
     }
 }
 
-async fn with<T>(world: &World, fallback: Option<&dyn Fallback>, work: impl AsyncFnOnce(&Repairer<'_>) -> T) -> T {
+pub async fn with<T>(world: &World, fallback: Option<&dyn Fallback>, work: impl AsyncFnOnce(&Repairer<'_>) -> T) -> T {
     let (examiner, progress) = (examiner(), Progress::default());
     let (instance, layout) = ("test".to_owned(), KeyLayout::new(2));
     let stores = &world.stores;
+    let fallbacks: Vec<&dyn Fallback> = fallback.into_iter().collect();
+    let fallbacks = fallbacks.as_slice();
     let with =
-        Repairer { stores, examiner: &examiner, progress: &progress, fallback, instance, layout, concurrency: 4 };
+        Repairer { stores, examiner: &examiner, progress: &progress, fallbacks, instance, layout, concurrency: 4 };
     work(&with).await
 }
 
 /// Plans, applies all of it, and checks that nothing was removed.
-async fn repair(world: &World, fallback: Option<&dyn Fallback>) -> Plan {
+pub async fn repair(world: &World, fallback: Option<&dyn Fallback>) -> Plan {
     let before = world.files();
     let plan = with(world, fallback, async |with| {
         let plan = plan(with, true).await.unwrap();
@@ -50,7 +57,7 @@ async fn repair(world: &World, fallback: Option<&dyn Fallback>) -> Plan {
     plan
 }
 
-fn flip(world: &World, digest: Digest) {
+pub fn flip(world: &World, digest: Digest) {
     let file = world.object(digest);
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;

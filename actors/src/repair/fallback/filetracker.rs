@@ -1,4 +1,4 @@
-//! Where a content may be had from that is lost here.
+//! A server that speaks the Filetracker protocol.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
-use crate::model::{EntryKey, Error, Kind, Namespace, Result};
+use super::{Fallback, Source};
+use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result};
 use crate::runtime::budget::MemoryBudget;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blob::Spooled;
@@ -20,14 +21,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Memory for bodies.
 const MEMORY_BYTES: u64 = 64 << 20;
 
-/// A place that knows names and what they hold.
-#[async_trait(?Send)]
-pub trait Fallback {
-    /// What a name holds there, hashed; `None` when there is no such name. It may be another content than the one
-    /// that is lost.
-    async fn fetch(&self, name: &EntryKey) -> Result<Option<Spooled>>;
-}
-
 /// A server that speaks the Filetracker protocol, version 2: an old one, or another s3dedup.
 pub struct Filetracker {
     base: String,
@@ -38,7 +31,7 @@ pub struct Filetracker {
 }
 
 impl Filetracker {
-    /// The server at `url`, without `/files`.
+    /// The server at `url`, without `/files`. A user and password in it are sent along, and never shown.
     pub fn new(url: &str, limits: SpoolLimits, threads: usize) -> Result<Self> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             Error::new(Kind::Internal, "cannot make a client for the fallback").with_source(error)
@@ -56,10 +49,13 @@ impl Filetracker {
 
 #[async_trait(?Send)]
 impl Fallback for Filetracker {
-    async fn fetch(&self, name: &EntryKey) -> Result<Option<Spooled>> {
-        if name.namespace() != Namespace::FILETRACKER {
-            return Ok(None);
-        }
+    async fn sources(&self, _: Digest, names: &[EntryKey]) -> Result<Vec<Source>> {
+        let names = names.iter().filter(|name| name.namespace() == Namespace::FILETRACKER);
+        Ok(names.cloned().map(Source::Name).collect())
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<Option<Spooled>> {
+        let Source::Name(name) = source else { return Ok(None) };
         let silent = |error: reqwest::Error| {
             Error::new(Kind::Unavailable, "the fallback does not answer").with_source(error.without_url())
         };
