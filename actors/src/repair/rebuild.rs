@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Repairer, stored};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Recipe, Result};
-use crate::store::meta::{SetBlob, SetOutcome, StoredContent};
+use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, SetBlob, SetOutcome, StoredContent};
 use crate::store::tie;
 use crate::verify::{Phase, content_now};
 
@@ -27,6 +27,8 @@ pub struct Rebuilt {
     pub refused: u64,
     /// The first of them.
     pub first_refused: Vec<BlobKey>,
+    /// Objects that had been given up before: they are left to the cleaner, or stay in quarantine.
+    pub given_up: u64,
     /// Names that are not ours.
     pub strangers: u64,
 }
@@ -37,7 +39,8 @@ impl Rebuilt {
         let refused: Vec<String> = self.first_refused.iter().map(BlobKey::to_string).collect();
         json!({
             "format": 1, "objects": self.objects, "adopted": self.adopted, "superfluous": self.superfluous,
-            "quarantined": self.refused, "first_quarantined": refused, "strangers": self.strangers,
+            "quarantined": self.refused, "first_quarantined": refused, "given_up": self.given_up,
+            "strangers": self.strangers,
         })
     }
 }
@@ -46,6 +49,7 @@ enum Outcome {
     Adopted,
     Superfluous,
     Refused(BlobKey),
+    GivenUp,
 }
 
 /// Makes a content known for every object that describes itself, or whose bytes prove what it is; with `deep` all
@@ -62,8 +66,12 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
     let (mut rebuilt, mut after, mut bytes) = (Rebuilt::default(), None, 0);
     let mut highest = None;
     loop {
-        let page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        let mut page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
         rebuilt.strangers += page.strangers.len() as u64;
+        // Made-up numbers: nothing of ours has such a name.
+        let ours = page.blobs.len();
+        page.blobs.retain(|(key, _)| key.generation <= GENERATION_OF_ORPHAN_MAX);
+        rebuilt.strangers += (ours - page.blobs.len()) as u64;
         bytes += page.blobs.iter().map(|(_, size)| size).sum::<u64>();
         // Whatever became of the uploads of the former database: no later one uses their names.
         let in_page = page.blobs.iter().map(|(key, _)| key.generation).max();
@@ -78,6 +86,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
             match outcome? {
                 Outcome::Adopted => rebuilt.adopted += 1,
                 Outcome::Superfluous => rebuilt.superfluous += 1,
+                Outcome::GivenUp => rebuilt.given_up += 1,
                 Outcome::Refused(key) => {
                     rebuilt.refused += 1;
                     if rebuilt.first_refused.len() < LISTED_MAX {
@@ -107,7 +116,7 @@ async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Resu
         // What is known was proven.
         SetOutcome::Moved if deep => Ok(Outcome::Superfluous),
         SetOutcome::Moved => choose(with, key, size).await,
-        SetOutcome::Refused => Ok(Outcome::Refused(key)),
+        SetOutcome::Refused => Ok(Outcome::GivenUp),
     }
 }
 

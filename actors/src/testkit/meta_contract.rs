@@ -63,6 +63,8 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         an_intent_that_was_condemned_replaces_nothing
         an_object_of_an_intent_can_be_adopted_and_is_not_condemned_then
         a_content_whose_object_is_in_quarantine_is_not_cleaned
+        an_object_that_proves_to_be_good_leaves_quarantine
+        a_made_up_generation_uses_up_no_numbers
     }
 }
 
@@ -405,7 +407,7 @@ async fn names_that_swap_contents_do_not_block_each_other(store: Store) {
 async fn unused(store: &Store, since: Stamp, rows: usize) -> Vec<u8> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = ok(store.list_unused(UnusedPage { unused_since: since, after, rows }).await);
+        let page = ok(store.list_unused(UnusedPage { unused_since: since, after, rows, settle: true }).await);
         assert!(page.len() <= rows);
         found.extend(page.iter().map(|unused| {
             let byte = unused.digest.as_bytes()[0];

@@ -12,6 +12,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0002_orphans.sql"),
     include_str!("schema/0003_quarantine.sql"),
     include_str!("schema/0004_belonging.sql"),
+    include_str!("schema/0005_damage.sql"),
 ];
 
 /// What the lock session and the queries need.
