@@ -13,7 +13,7 @@ use super::report::ScanReport;
 use super::run::{Cleaner, Turn};
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Kind, Recipe, Result, StoredBlob};
-use crate::store::blob::BlobStore;
+use crate::store::blob::{BlobStore, Deletion};
 use crate::store::meta::MetaStore;
 
 /// Names and contents that are read together.
@@ -188,10 +188,13 @@ impl Scan<'_> {
             let _call = self.cleaner.call().await;
             condemned.extend(self.cleaner.metadata.condemn_unknown(keys).await?);
         }
-        self.cleaner.delete(&condemned).await?;
-        let gone = chosen.iter().filter(|(key, _)| condemned.contains(key));
+        let Deletion { kept, reason } = self.cleaner.delete(&condemned).await?;
+        let gone = chosen.iter().filter(|(key, _)| condemned.contains(key) && !kept.contains(key));
         let (count, bytes) = gone.fold((0, 0), |(count, bytes), (_, size)| (count + 1, bytes + size));
         report.orphans_deleted.done(count, bytes);
+        if let Some(reason) = reason {
+            log::warn!("orphans could not be deleted number={} error=\"{reason}\"", kept.len());
+        }
         Ok(())
     }
 }
