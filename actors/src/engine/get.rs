@@ -6,7 +6,6 @@ use futures_util::stream;
 use super::Engine;
 use crate::download::{Body, Download, Expected, verified};
 use crate::model::{Entry, EntryKey, Error, Kind, Recipe, Result, StoredBlob};
-use crate::store::blob::BlobReader;
 
 impl Engine {
     /// Opens what a name points at; `None` when there is no such name.
@@ -34,33 +33,29 @@ impl Engine {
         let Recipe::Whole(blob) = &entry.recipe;
         let body = match self.inner.cache.get(&blob.key) {
             Some(bytes) => Body::Whole(bytes),
+            None if self.inner.cache.wants(blob.stored_size) => {
+                let Some(body) = self.whole(blob).await? else { return Ok(None) };
+                body
+            }
             None => {
                 let Some(reader) = self.inner.source.open(&blob.key).await? else { return Ok(None) };
-                self.checked(blob, reader).await?
+                Body::Stream(verified(reader.stream, Expected::from(blob)))
             }
         };
         Ok(Some(Download::new(entry.clone(), body, self.inner.compute.clone(), self.inner.damage.clone())))
     }
 
-    async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {
-        let key = blob.key;
-        let mut body = verified(reader.stream, Expected::from(blob));
-        if !self.inner.cache.wants(blob.stored_size) {
-            return Ok(Body::Stream(body));
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(blob.stored_size).unwrap_or_default());
-        while let Some(piece) = body.next().await {
-            match piece {
-                Ok(piece) => bytes.extend_from_slice(&piece),
-                // The client is to see a cut where damage is found, as with larger contents.
-                Err(error) if error.kind() == Kind::Corrupt => {
-                    return Ok(Body::Stream(stream::iter([Err(error)]).boxed()));
-                }
-                Err(error) => return Err(error),
+    /// Reads a small object and keeps it.
+    async fn whole(&self, blob: &StoredBlob) -> Result<Option<Body>> {
+        match self.inner.source.read(blob).await {
+            Ok(Some(bytes)) => {
+                self.inner.cache.insert(blob.key, bytes.clone());
+                Ok(Some(Body::Whole(bytes)))
             }
+            Ok(None) => Ok(None),
+            // The client is to see a cut where damage is found, as with larger contents.
+            Err(error) if error.kind() == Kind::Corrupt => Ok(Some(Body::Stream(stream::iter([Err(error)]).boxed()))),
+            Err(error) => Err(error),
         }
-        let bytes = bytes::Bytes::from(bytes);
-        self.inner.cache.insert(key, bytes.clone());
-        Ok(Body::Whole(bytes))
     }
 }
