@@ -46,6 +46,7 @@ pub(super) enum What {
 }
 
 /// Where the plan stands. Each stage goes on from a place in an order that deleting does not change.
+#[derive(Clone, Copy)]
 enum Stage {
     Condemned(Option<BlobKey>),
     Intents(Option<IntentId>),
@@ -96,6 +97,7 @@ impl Planner {
     /// Objects that were planned and are still there do not count against the limit.
     pub fn give_back(&mut self, kept: u64) {
         self.left = self.left.saturating_add(kept);
+        self.is_cut &= self.left == 0;
     }
 
     /// Plans no more of this kind.
@@ -124,10 +126,13 @@ impl Planner {
         while !self.is_cut {
             // With nothing left, one row tells whether there would have been more.
             let rows = self.batch_size.min(usize::try_from(self.left).unwrap_or(usize::MAX)).max(1);
+            let before = self.stage;
             let Some(batch) = self.page(metadata, rows).await? else { return Ok(None) };
             if batch.len() == 0 {
                 self.next_stage();
             } else if self.left == 0 {
+                // What was seen is still to be planned, should room be given back.
+                self.stage = before;
                 self.is_cut = true;
             } else {
                 self.left = self.left.saturating_sub(batch.len() as u64);

@@ -4,12 +4,11 @@
 //! opened by whoever needs one first, they would all depend on threads that may be kept by something else.
 
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Connect;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, poll_fn};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -44,29 +43,26 @@ impl Driver {
         Ok(Self { runtime: handle, _end: end })
     }
 
-    /// Opens connections like `inner`, on this thread.
-    pub fn drive<C: Connect + 'static>(&self, inner: C) -> impl Connect + use<C> {
-        Driven { inner: Arc::new(inner), runtime: self.runtime.clone() }
+    /// Opens connections like `inner`; they belong to this thread.
+    pub fn drive<C: Connect>(&self, inner: C) -> impl Connect + use<C> {
+        Driven { inner, runtime: self.runtime.clone() }
     }
 }
 
 struct Driven<C> {
-    inner: Arc<C>,
+    inner: C,
     runtime: Handle,
 }
 
-impl<C: Connect + 'static> Connect for Driven<C> {
+impl<C: Connect> Connect for Driven<C> {
+    /// The log-in, which takes some computing, is done by the caller. The socket and the task that drives it belong to
+    /// the thread: that is decided by the runtime that is entered when they are made.
     fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        let (inner, theirs) = (Arc::clone(&self.inner), config.clone());
-        let opened = self.runtime.spawn(async move { inner.connect(&theirs).await });
-        let config = config.clone();
-        async move {
-            match opened.await {
-                Ok(opened) => opened,
-                // The thread is gone: the caller can drive it as well.
-                Err(_) => self.inner.connect(&config).await,
-            }
-        }
-        .boxed()
+        let mut opening = self.inner.connect(config);
+        let within = poll_fn(move |context| {
+            let _entered = self.runtime.enter();
+            opening.as_mut().poll(context)
+        });
+        within.boxed()
     }
 }
