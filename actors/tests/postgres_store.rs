@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use s3dedup_actors::model::{EntryKey, Kind, Namespace, Stamp};
 use s3dedup_actors::store::instances::{Instance, InstanceRegistry};
-use s3dedup_actors::store::meta::{DeleteOutcome, MetaStore, PostgresStore};
+use s3dedup_actors::store::meta::{DeleteOutcome, MetaStore, PostgresStore, UnusedPage};
 use s3dedup_actors::store::postgres::{PostgresSettings, TlsMode};
 use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer};
 
@@ -35,7 +35,7 @@ async fn instances_that_start_at_once_migrate_once() {
     for store in &opened {
         store.probe().await.unwrap();
     }
-    assert_eq!(server.sql("SELECT count(*), max(version) FROM s3dedup.schema_versions"), "3|3");
+    assert_eq!(server.sql("SELECT count(*), max(version) FROM s3dedup.schema_versions"), "6|6");
     assert_eq!(server.sql("SELECT count(*) FROM s3dedup.totals"), "64");
 }
 
@@ -150,6 +150,57 @@ async fn sessions_that_were_cut_off_are_not_noticed_by_callers() {
         server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 's3dedup-test'");
         assert_eq!(store.lookup(key("a")).await.unwrap(), None);
     }
+}
+
+#[tokio::test]
+async fn a_thread_that_is_kept_does_not_keep_the_connections_it_opened() {
+    let server = PostgresServer::start();
+    let store = std::sync::Arc::new(open(&server).await);
+    let (opened, all_opened) = tokio::sync::oneshot::channel();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let theirs = std::sync::Arc::clone(&store);
+    let kept = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            futures_util::future::join_all((0..4).map(|_| theirs.totals())).await;
+            opened.send(()).unwrap();
+            // Keeps the thread.
+            let _ = gate.recv();
+        });
+    });
+    all_opened.await.unwrap();
+    assert!(store.connections().is_some_and(|it| it.open > 1), "{:?}", store.connections());
+    for _ in 0..20 {
+        store.lookup(key("a")).await.unwrap();
+    }
+    drop(release);
+    kept.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_dry_run_lists_what_is_unused_and_writes_nothing() {
+    let server = PostgresServer::start();
+    let store = open(&server).await;
+    // Most of what looks unused has a name.
+    server.sql(
+        "INSERT INTO s3dedup.contents SELECT sha256(n::text::bytea), 1, 1 + n % 7 FROM generate_series(1, 5000) n;
+        INSERT INTO s3dedup.representations
+            SELECT digest, 'whole', 0, 2, 'gzip', 1, digest FROM s3dedup.contents;
+        INSERT INTO s3dedup.entries SELECT 1, n::text, '', '', 5, sha256(n::text::bytea) FROM generate_series(1, 4500) n",
+    );
+    let listed = async |settle| {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = UnusedPage { unused_since: Stamp::from_seconds(100), after, rows: 64, settle };
+            let page = store.list_unused(page).await.unwrap();
+            let Some(last) = page.last() else { return count };
+            after = Some((last.unused_since, last.digest));
+            count += page.len();
+        }
+    };
+    let marked = || server.sql("SELECT count(*) FROM s3dedup.contents WHERE unused_since IS NOT NULL");
+    assert_eq!((listed(false).await, marked()), (500, "5000".to_owned()));
+    assert_eq!((listed(true).await, marked()), (500, "500".to_owned()));
 }
 
 #[tokio::test]

@@ -433,3 +433,22 @@ async fn a_server_that_does_not_list_uploads_is_borne_and_one_that_fails_is_not(
     let server = FaultServer::start(|_, _| answer(200, "<html/>"));
     assert!(on(&server).abort_stale_uploads(now).await.is_err());
 }
+
+#[tokio::test]
+async fn an_object_that_is_held_is_told_and_keeps_no_other_one() {
+    let (gone, held) = (key(1), key(2));
+    let result = format!(
+        "<DeleteResult><Deleted><Key>{gone}</Key></Deleted>\
+         <Error><Key>{held}</Key><Code>AccessDenied</Code><Message>legal hold</Message></Error></DeleteResult>"
+    );
+    let server = FaultServer::start(move |_, _| answer(200, &result));
+    let store = on(&server);
+    let deletion = store.delete_each(&[gone, held]).await.unwrap();
+    assert_eq!(deletion.kept, [held]);
+    assert!(deletion.reason.unwrap().to_string().contains("AccessDenied"));
+    assert!(store.delete(&[gone, held]).await.is_err());
+}
+
+fn key(byte: u8) -> BlobKey {
+    format!("{byte:02x}").repeat(32).parse().unwrap()
+}

@@ -1,7 +1,7 @@
 //! The end of a server.
 //!
-//! First signal: the draining flag is up (every answer asks its client to close the connection), no new
-//! connections, requests in flight finish within the drain time, then the engine ends its threads and
+//! First signal: the draining flag is up (every answer asks its client to close the connection, and `/ready` says
+//! 503, so that balancers send nobody here any more). After the delay for that: no new connections, requests in flight finish within the drain time, then the engine ends its threads and
 //! closes its stores, then status 0. Every step has a bound, so that nothing that is stuck keeps the
 //! process alive. An engine that cannot go on ends the process with [`exit::FATAL`], so that it is
 //! started afresh.
@@ -19,14 +19,24 @@ use crate::exit;
 /// How much longer than the drain time the HTTP server may take: it looks at the time once a second.
 const SERVER_STOP_EXTRA: Duration = Duration::from_secs(3);
 
+/// How long the end may take.
+#[derive(Debug, Clone, Copy)]
+pub struct DrainTimes {
+    /// All of it, as far as requests are concerned.
+    pub total: Duration,
+    /// Of that, how long the server serves on while `/ready` says that it stops.
+    pub delay: Duration,
+}
+
 /// Runs the server until it is stopped; returns the exit code.
 pub async fn until_stopped(
     server: Server,
     control: EngineControl,
     mut signals: Signals,
     draining: Arc<AtomicBool>,
-    drain: Duration,
+    times: DrainTimes,
 ) -> u8 {
+    let DrainTimes { total: drain, delay } = times;
     let EngineControl { mut fatal, stop } = control;
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
@@ -45,10 +55,15 @@ pub async fn until_stopped(
     let begun = Instant::now();
     // before the listener closes, so that clients see it on the connections they have
     draining.store(true, Ordering::SeqCst);
+    tokio::select! {
+        reason = &mut fatal => return give_up(&reason),
+        _ = &mut server => return give_up("http server: it ended by itself"),
+        () = tokio::time::sleep(delay.min(drain)) => {}
+    }
     let stopped = handle.stop(true);
     tokio::select! {
         reason = &mut fatal => return give_up(&reason),
-        _ = tokio::time::timeout(drain + SERVER_STOP_EXTRA, async { tokio::join!(stopped, server) }) => {}
+        _ = tokio::time::timeout(drain.saturating_sub(begun.elapsed()) + SERVER_STOP_EXTRA, async { tokio::join!(stopped, server) }) => {}
     }
     let requests_ms = begun.elapsed().as_millis();
     if begun.elapsed() >= drain {

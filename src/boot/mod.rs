@@ -97,6 +97,10 @@ async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> 
     if let Err(error) = logging::announce(&config.logging, &lines) {
         log::warn!("cannot write to standard output error={error}");
     }
-    let drain = Duration::from_secs(config.limits.drain_seconds);
-    Ok(drain::until_stopped(server, started.control, signals, draining, drain).await)
+    let seconds = Duration::from_secs;
+    let times = drain::DrainTimes {
+        total: seconds(config.limits.drain_seconds),
+        delay: seconds(config.limits.drain_delay_seconds),
+    };
+    Ok(drain::until_stopped(server, started.control, signals, draining, times).await)
 }

@@ -44,7 +44,7 @@ where
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         // before listen(), which takes it along
         .on_connect(on_connect)
-        .shutdown_timeout(config.limits.drain_seconds)
+        .shutdown_timeout(config.limits.drain_seconds.saturating_sub(config.limits.drain_delay_seconds))
         // actix takes SIGINT for "at once"; ours are in `signals`
         .disable_signals()
         .listen(listener)

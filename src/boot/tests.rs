@@ -35,8 +35,13 @@ fn routes(config: &mut ServiceConfig) {
 }
 
 fn start(drain_seconds: &str) -> Running {
+    start_with(drain_seconds, "0")
+}
+
+fn start_with(drain_seconds: &str, delay_seconds: &str) -> Running {
     let variable = |name: &str| match name {
         "DRAIN_SECONDS" => Some(drain_seconds.into()),
+        "DRAIN_DELAY_SECONDS" => Some(delay_seconds.into()),
         "HTTP_WORKERS" => Some("1".into()),
         _ => None,
     };
@@ -59,8 +64,10 @@ fn start(drain_seconds: &str) -> Running {
         stop: Box::new(move |_| async move { stopped.store(true, Ordering::SeqCst) }.boxed_local()),
     };
     let (signals, receiver) = Signals::for_test();
-    let drain = Duration::from_secs(config.limits.drain_seconds);
-    let code = actix_rt::spawn(drain::until_stopped(server, control, receiver, Arc::clone(&draining), drain));
+    let seconds = Duration::from_secs;
+    let (total, delay) = (seconds(config.limits.drain_seconds), seconds(config.limits.drain_delay_seconds));
+    let times = drain::DrainTimes { total, delay };
+    let code = actix_rt::spawn(drain::until_stopped(server, control, receiver, Arc::clone(&draining), times));
     Running { address, signals, fail: Some(fail), draining, engine_stopped, code }
 }
 
@@ -117,6 +124,29 @@ async fn the_drain_time_is_a_bound() {
     server.signals.send(Stop::Terminate).await.unwrap();
     assert_eq!(server.code.await.unwrap(), exit::OK);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[actix_web::test]
+async fn during_the_delay_the_server_serves_on_and_says_that_it_stops() {
+    let server = start_with("20", "2");
+    server.signals.send(Stop::Terminate).await.unwrap();
+    while !server.draining.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // On a connection that is opened only now.
+    let mut stream = ask(server.address, "/fast").await;
+    assert!(read_until(&mut stream, "fast").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(server.code.await.unwrap(), exit::OK);
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[actix_web::test]
+async fn the_delay_is_within_the_drain_time() {
+    let server = start_with("1", "3600");
+    let begun = Instant::now();
+    server.signals.send(Stop::Terminate).await.unwrap();
+    assert_eq!(server.code.await.unwrap(), exit::OK);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 #[actix_web::test]

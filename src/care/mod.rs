@@ -91,8 +91,12 @@ fn attach_metadata(config: &Config) -> Result<Arc<dyn MetaCare>, String> {
 }
 
 /// The stores for somebody who writes, and the locks that keep servers off them. A database that instances share must be
-/// that of these contents, and `is_rebuild` needs it for itself.
+/// that of these contents, and `is_rebuild` needs it for itself. Only a rebuild makes a database: anyone else has been told
+/// the wrong place when there is none.
 async fn open_alone(config: &Config, is_rebuild: bool) -> Result<(Stores, folders::DataLocks), String> {
+    if config.kvstorage_type == MetadataType::Sqlite && !is_rebuild && !config.sqlite.path.exists() {
+        return Err(format!("there is no database {}", where_is(config)));
+    }
     let locks = folders::lock(config).map_err(said)?;
     let failed = |error| format!("cannot open the database {} error=\"{error}\"", where_is(config));
     let metadata: Arc<dyn MetaCare> = match config.kvstorage_type {

@@ -191,12 +191,15 @@ impl Outcome<'_> {
 }
 
 fn rebuilt_text(rebuilt: &Rebuilt) -> String {
-    let Rebuilt { objects, adopted, superfluous, refused, .. } = rebuilt;
+    let Rebuilt { objects, adopted, superfluous, refused, given_up, .. } = rebuilt;
     let mut out = format!(
         "{objects} objects: {adopted} contents are known now, {superfluous} further objects of known contents\n"
     );
     if *refused > 0 {
         let _ = writeln!(out, "{refused} objects are not what they should be, now in quarantine");
+    }
+    if *given_up > 0 {
+        let _ = writeln!(out, "{given_up} objects had been given up before: they are left as they are");
     }
     out.push_str("names come back with: s3dedup import FILE; until they do, the cleaner leaves the contents alone\n");
     out

@@ -92,7 +92,9 @@ fn end(report: &CleanReport, dry_run: bool) -> String {
         lines.push("a dry run: nothing was changed".to_owned());
     }
     if let Some(error) = &report.first_error {
-        lines.push(format!("{} failed, the first: {}", report.errors, one_line(&error.to_string())));
+        let kept =
+            if report.kept > 0 { format!(", {} objects could not be deleted", report.kept) } else { String::new() };
+        lines.push(format!("{} failed{kept}, the first: {}", report.errors, one_line(&error.to_string())));
     }
     lines.push(if report.is_partial {
         "partial: there is more to clean, run it again or raise CLEANER_MAX_DELETES".to_owned()
@@ -150,6 +152,7 @@ pub fn to_json(report: &CleanReport, dry_run: bool) -> Value {
         "parts": report.parts,
         "scan": scan,
         "partial": report.is_partial,
+        "kept": report.kept,
         "errors": report.errors,
         "first_error": report.first_error.as_ref().map(ToString::to_string),
     })

@@ -169,6 +169,8 @@ pub struct Limits {
     pub body_min_rate: u64,
     /// How long a stopping server lets requests finish.
     pub drain_seconds: u64,
+    /// How long it serves on before it closes its door.
+    pub drain_delay_seconds: u64,
 }
 
 /// Section `actors`.

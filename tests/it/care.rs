@@ -117,6 +117,25 @@ fn verify_tells_whole_from_damaged_and_from_what_it_cannot_see() {
 }
 
 #[test]
+fn a_database_that_is_not_there_is_refused_and_not_made() {
+    let mut server = TestServer::start();
+    fill(&server);
+    let mut store = Store::folder(&server);
+    let names = server.temp_dir().join("../names");
+    assert!(store.run(&["export", names.to_str().unwrap()]).status.success());
+    server.stop();
+    let mistyped = server.data_dir().join("kv.bd");
+    store.set("SQLITE_PATH", mistyped.display());
+    for arguments in [&["import", names.to_str().unwrap()][..], &["repair"], &["repair", "--dry-run"]] {
+        let output = store.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("there is no database"), "{arguments:?}");
+        assert!(!mistyped.exists(), "{arguments:?}");
+    }
+    server.start_again();
+}
+
+#[test]
 fn verify_goes_on_from_its_state_file() {
     let server = TestServer::start();
     fill(&server);

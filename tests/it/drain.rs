@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
 
 use crate::support::s3::S3InProcess;
 use crate::support::{Noise, SlowUploads, TestServer, eventually, gunzip, upload};
@@ -70,6 +71,38 @@ fn idle_connections_do_not_hold_up_the_end() {
     server.start_again();
 }
 
+#[test]
+fn readiness_fails_first_and_requests_are_served_meanwhile() {
+    let mut server = TestServer::builder().env("DRAIN_DELAY_SECONDS", 3).start();
+    server.raw_request("GET", "/ready").send().assert_status(200);
+    server.signal(Signal::TERM);
+    // Each request opens a connection of its own, as a balancer's check does.
+    let told = eventually("it says that it stops", || {
+        let answer = server.raw_request("GET", "/ready").send();
+        (answer.status == 503).then_some(answer)
+    });
+    let told: serde_json::Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!((&told["draining"], &told["metadata"]), (&true.into(), &"ok".into()));
+    upload(&server, "late", 0, b"still served").send().assert_status(200);
+    eventually("no new connections are served", || server.request("GET", "/version").try_send().err());
+    assert!(server.wait().success());
+    server.start_again();
+    assert_eq!(server.list(""), ["late"]);
+}
+
+#[test]
+fn the_drain_time_is_a_bound_for_uploads_that_do_not_end() {
+    let mut server = TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).env("DRAIN_SECONDS", 1).start();
+    let mut upload = SlowUploads::begin(&server, 1);
+    server.signal(Signal::TERM);
+    let status = server.wait();
+    assert!(status.success(), "{status}: {}", server.log());
+    assert!(server.log().contains("may have been cut"), "{}", server.log());
+    upload.assert_cut();
+    server.start_again();
+    assert!(server.list("").is_empty());
+}
+
 const SLOW: usize = 50;
 const BUSY: usize = 150;
 
@@ -132,4 +165,13 @@ fn a_busy_server_with_a_folder_is_drained() {
 fn a_busy_server_with_s3_is_drained() {
     let s3 = S3InProcess::start();
     a_busy_server_is_drained(TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).s3(&s3.access).start());
+}
+
+#[test]
+fn a_busy_server_with_postgres_is_drained() {
+    let postgres = PostgresServer::start();
+    let server = TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).env("KVSTORAGE_TYPE", "postgres");
+    let server = server.env("POSTGRES_HOST", "127.0.0.1").env("POSTGRES_PORT", postgres.port());
+    let server = server.env("POSTGRES_USER", USER).env("POSTGRES_PASSWORD", PASSWORD).env("POSTGRES_DB", DATABASE);
+    a_busy_server_is_drained(server.start());
 }

@@ -192,7 +192,8 @@ fn tell(report: &CleanReport) {
         );
     }
     if let Some(error) = &report.first_error {
-        log::warn!("cleaning went wrong, the rest is done later errors={} error=\"{error}\"", report.errors);
+        let (errors, kept) = (report.errors, report.kept);
+        log::warn!("cleaning went wrong, the rest is done later errors={errors} kept={kept} error=\"{error}\"");
     }
     let Some(scan) = &report.scan else { return };
     let (missing, wrong_size, orphans) = (&scan.missing, &scan.wrong_size, &scan.orphans);

@@ -33,9 +33,11 @@ pub struct CleanReport {
     pub scan: Option<ScanReport>,
     /// There is more to do: the limit was reached, or the run was stopped.
     pub is_partial: bool,
+    /// Condemned objects that the content store would not delete. They are tried again by every run.
+    pub kept: u64,
     /// Batches that failed, and the failure that ended the run.
     pub errors: u64,
-    /// The first of these.
+    /// The first of these, or why the first object was kept.
     pub first_error: Option<Error>,
 }
 
@@ -127,6 +129,14 @@ impl CleanReport {
     fn tallies(&self) -> [Tally; 4] {
         let orphans = self.scan.as_ref().map(|scan| scan.orphans_deleted).unwrap_or_default();
         [self.condemned, self.intents, self.unused, orphans]
+    }
+
+    pub(super) fn keep(&mut self, kept: u64, reason: Option<Error>) {
+        self.kept += kept;
+        self.is_partial |= kept > 0;
+        if let Some(reason) = reason {
+            self.first_error.get_or_insert(reason);
+        }
     }
 
     pub(super) fn fail(&mut self, error: Error) {

@@ -1,27 +1,31 @@
 //! One run: plan a batch, condemn it, delete it, forget it, as often as there is something to do.
 
+use std::collections::{HashMap, HashSet};
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 
-use super::plan::{Batch, Planner};
+use super::plan::{Batch, Planner, What};
 use super::report::CleanReport;
 use super::stats::Progress;
 use super::turn::Turn;
 use super::{CleanerLimits, scan};
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Error, Kind, Result, Stamp};
-use crate::store::blob::BlobStore;
+use crate::store::blob::{BlobStore, Deletion};
 use crate::store::meta::MetaStore;
 
 /// So many objects are condemned or forgotten by one transaction: requests of clients wait for its turn.
 pub(super) const PER_TRANSACTION: usize = 250;
 /// Calls of the metadata store at once, whatever the concurrency is: the rest is the clients'.
 const METADATA_CALLS_MAX: usize = 2;
-/// Failed batches that end a run: one object that cannot be deleted must not keep all others from it.
+/// Failed batches that end a run.
 const FAILURES_MAX: u64 = 3;
+/// Batches in a row of which the store deletes nothing: what is left of their kind waits for the next run.
+const REFUSALS_MAX: u32 = 3;
 
 /// What a run is to do.
 #[derive(Clone, Copy, Default, Debug)]
@@ -52,13 +56,8 @@ struct Deleted {
     planned: u64,
     count: u64,
     bytes: u64,
-}
-
-#[derive(Clone, Copy)]
-enum What {
-    Condemned,
-    Intents,
-    Unused,
+    kept: u64,
+    reason: Option<Error>,
 }
 
 impl Cleaner {
@@ -129,7 +128,7 @@ impl Cleaner {
     async fn steps(&self, options: CleanOptions, turn: &Turn, report: &mut CleanReport) -> Result<()> {
         self.check(options).await?;
         // By the clock that the rows were dated with.
-        let mut planner = Planner::new(&self.limits, self.metadata.now().await?);
+        let mut planner = Planner::new(&self.limits, self.metadata.now().await?, options.dry_run);
         self.batches(options, turn, &mut planner, report).await?;
         report.is_partial |= planner.is_cut();
         if report.errors >= FAILURES_MAX {
@@ -163,6 +162,7 @@ impl Cleaner {
         report: &mut CleanReport,
     ) -> Result<()> {
         let (mut flying, mut failure, mut is_first) = (FuturesUnordered::new(), None, true);
+        let mut refusals = (What::Condemned, 0);
         loop {
             let may_go_on = failure.is_none() && report.errors < FAILURES_MAX && !self.is_stopped();
             let mut is_over = !may_go_on;
@@ -184,7 +184,20 @@ impl Cleaner {
                 }
             }
             match flying.next().await {
-                Some(Ok(deleted)) => self.count(&deleted, report),
+                Some(Ok(deleted)) => {
+                    // What cannot be deleted takes nobody's place.
+                    planner.give_back(deleted.kept);
+                    let is_refused = deleted.kept > 0 && deleted.count == 0;
+                    refusals = match refusals {
+                        _ if !is_refused => (deleted.batch, 0),
+                        (what, times) if what == deleted.batch => (what, times + 1),
+                        _ => (deleted.batch, 1),
+                    };
+                    if refusals.1 >= REFUSALS_MAX {
+                        planner.leave(deleted.batch);
+                    }
+                    self.count(deleted, report);
+                }
                 Some(Err(error)) => report.fail(error),
                 None if is_over => break,
                 None => {}
@@ -210,8 +223,8 @@ impl Cleaner {
     }
 
     async fn clean(&self, batch: Batch, unused_since: Stamp, made_before: Stamp) -> Result<Deleted> {
-        let (what, planned, keys, bytes) = match batch {
-            Batch::Condemned(keys) => (What::Condemned, keys.len(), keys, 0),
+        let (what, planned, keys, sizes) = match batch {
+            Batch::Condemned(keys) => (What::Condemned, keys.len(), keys, HashMap::new()),
             Batch::Intents(intents) => {
                 let mut keys = Vec::with_capacity(intents.len());
                 for intents in intents.chunks(PER_TRANSACTION) {
@@ -219,7 +232,7 @@ impl Cleaner {
                     let _call = self.call().await;
                     keys.extend(self.metadata.condemn_intents(intents, made_before).await?);
                 }
-                (What::Intents, intents.len(), keys, 0)
+                (What::Intents, intents.len(), keys, HashMap::new())
             }
             Batch::Unused(contents) => {
                 let mut blobs = Vec::with_capacity(contents.len());
@@ -228,27 +241,33 @@ impl Cleaner {
                     let _call = self.call().await;
                     blobs.extend(self.metadata.condemn(digests, unused_since).await?);
                 }
-                let bytes = blobs.iter().map(|blob| blob.stored_size).sum();
-                (What::Unused, contents.len(), blobs.into_iter().map(|blob| blob.key).collect(), bytes)
+                let keys = blobs.iter().map(|blob| blob.key).collect();
+                (What::Unused, contents.len(), keys, blobs.iter().map(|blob| (blob.key, blob.stored_size)).collect())
             }
         };
         failpoint::hit(Point::CleanAfterCondemn).await?;
-        self.delete(&keys).await?;
-        Ok(Deleted { batch: what, planned: planned as u64, count: keys.len() as u64, bytes })
+        let Deletion { kept, reason } = self.delete(&keys).await?;
+        let count = (keys.len() - kept.len()) as u64;
+        let sizes: HashMap<BlobKey, u64> = sizes;
+        let bytes = sizes.values().sum::<u64>() - kept.iter().filter_map(|key| sizes.get(key)).sum::<u64>();
+        Ok(Deleted { batch: what, planned: planned as u64, count, bytes, kept: kept.len() as u64, reason })
     }
 
-    /// Deletes objects that are condemned, and forgets them.
-    pub(super) async fn delete(&self, keys: &[BlobKey]) -> Result<()> {
+    /// Deletes objects that are condemned, and forgets them. Those that the store keeps stay condemned.
+    pub(super) async fn delete(&self, keys: &[BlobKey]) -> Result<Deletion> {
         if keys.is_empty() {
-            return Ok(());
+            return Ok(Deletion::default());
         }
-        self.contents.delete(keys).await?;
+        let deletion = self.contents.delete_each(keys).await?;
         failpoint::hit(Point::CleanAfterDelete).await?;
-        for keys in keys.chunks(PER_TRANSACTION) {
+        let kept: HashSet<&BlobKey> = deletion.kept.iter().collect();
+        let gone: Vec<BlobKey> = keys.iter().filter(|key| !kept.contains(key)).copied().collect();
+        for keys in gone.chunks(PER_TRANSACTION) {
             let _call = self.call().await;
             self.metadata.forget(keys.to_vec()).await?;
         }
-        failpoint::hit(Point::CleanAfterForget).await
+        failpoint::hit(Point::CleanAfterForget).await?;
+        Ok(deletion)
     }
 
     /// A place among the calls of the metadata store.
@@ -257,13 +276,14 @@ impl Cleaner {
         self.calls.acquire().await.ok()
     }
 
-    fn count(&self, deleted: &Deleted, report: &mut CleanReport) {
+    fn count(&self, deleted: Deleted, report: &mut CleanReport) {
         let tally = match deleted.batch {
             What::Condemned => &mut report.condemned,
             What::Intents => &mut report.intents,
             What::Unused => &mut report.unused,
         };
         tally.done(deleted.count, deleted.bytes);
+        report.keep(deleted.kept, deleted.reason);
         self.progress.add_cleaned(deleted.planned);
     }
 }

@@ -14,7 +14,7 @@ use super::run::Cleaner;
 use super::turn::Turn;
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Kind, Recipe, Result, StoredBlob};
-use crate::store::blob::BlobStore;
+use crate::store::blob::{BlobStore, Deletion};
 use crate::store::meta::MetaStore;
 use crate::verify::before;
 
@@ -226,10 +226,13 @@ impl Scan<'_> {
             condemned.extend(self.cleaner.metadata.condemn_unknown(keys).await?);
         }
         failpoint::hit(Point::CleanAfterCondemnUnknown).await?;
-        self.cleaner.delete(&condemned).await?;
-        let gone = chosen.iter().filter(|(key, _)| condemned.contains(key));
+        let Deletion { kept, reason } = self.cleaner.delete(&condemned).await?;
+        let gone = chosen.iter().filter(|(key, _)| condemned.contains(key) && !kept.contains(key));
         let (count, bytes) = gone.fold((0, 0), |(count, bytes), (_, size)| (count + 1, bytes + size));
         report.orphans_deleted.done(count, bytes);
+        if let Some(reason) = reason {
+            log::warn!("orphans could not be deleted number={} error=\"{reason}\"", kept.len());
+        }
         Ok(())
     }
 }

@@ -164,7 +164,7 @@ impl Engine {
         let stats = upload_stats.clone();
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);
         let breaker = Arc::new(Breaker::new("the content store"));
-        let source = ContentSource::new(Arc::clone(&contents), Arc::clone(&breaker));
+        let source = ContentSource::new(Arc::clone(&contents), Arc::clone(&breaker), settings.request_slots_max);
         let content_breaker = Arc::clone(&breaker);
         let uploads = tree.child("uploads", move |vital| {
             UploaderPool::new(UploaderPoolSpec { vital, store: contents, breaker, uploaders, backlog_max, stats })

@@ -67,6 +67,12 @@ pub struct BlobKey {
     pub layout: KeyLayout,
 }
 
+impl BlobKey {
+    /// The highest generation that a name can have. No upload comes near it; a stranger's made-up number above it is no
+    /// name of ours.
+    pub const GENERATION_MAX: u64 = 1 << 40;
+}
+
 impl fmt::Display for BlobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digest = self.digest.to_string();
@@ -84,7 +90,8 @@ impl fmt::Display for BlobKey {
 impl FromStr for BlobKey {
     type Err = String;
 
-    /// Reads a name back; anything that [`BlobKey`] would not print itself is refused.
+    /// Reads a name back; anything that [`BlobKey`] would not print itself is refused, and so is a generation above
+    /// [`BlobKey::GENERATION_MAX`].
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refuse = || format!("{text:?} is not the name of a stored object");
         let depth = text.matches('/').count();
@@ -102,7 +109,7 @@ impl FromStr for BlobKey {
             generation,
             layout: KeyLayout::new(u8::try_from(depth).map_err(|_| refuse())?),
         };
-        if key.to_string() == text { Ok(key) } else { Err(refuse()) }
+        if generation <= Self::GENERATION_MAX && key.to_string() == text { Ok(key) } else { Err(refuse()) }
     }
 }
 
@@ -175,6 +182,18 @@ mod tests {
             format!("/{hex}"),
         ] {
             assert!(stranger.parse::<BlobKey>().is_err(), "{stranger}");
+        }
+    }
+
+    #[test]
+    fn made_up_generations_are_strangers() {
+        let hex = "ab".repeat(32);
+        let highest = format!("{hex}.{}", BlobKey::GENERATION_MAX);
+        assert_eq!(highest.parse(), Ok(key(BlobKey::GENERATION_MAX, 0)));
+        let numbers =
+            [BlobKey::GENERATION_MAX + 1, i64::MAX as u64 - 1, i64::MAX as u64, 9_999_999_999_999_999_999, u64::MAX];
+        for number in numbers {
+            assert!(format!("{hex}.{number}").parse::<BlobKey>().is_err(), "{number}");
         }
     }
 }

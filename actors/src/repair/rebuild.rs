@@ -32,6 +32,8 @@ pub struct Rebuilt {
     pub refused: u64,
     /// The first of them.
     pub first_refused: Vec<BlobKey>,
+    /// Objects that had been given up before: they are left to the cleaner, or stay in quarantine.
+    pub given_up: u64,
     /// Names that are not ours.
     pub strangers: u64,
 }
@@ -42,7 +44,8 @@ impl Rebuilt {
         let refused: Vec<String> = self.first_refused.iter().map(BlobKey::to_string).collect();
         json!({
             "format": 1, "objects": self.objects, "adopted": self.adopted, "superfluous": self.superfluous,
-            "quarantined": self.refused, "first_quarantined": refused, "strangers": self.strangers,
+            "quarantined": self.refused, "first_quarantined": refused, "given_up": self.given_up,
+            "strangers": self.strangers,
         })
     }
 }
@@ -51,6 +54,7 @@ enum Outcome {
     Adopted,
     Superfluous,
     Refused(BlobKey),
+    GivenUp,
 }
 
 /// Makes a content known for every object that describes itself, or whose bytes prove what it is; with `deep` all
@@ -86,6 +90,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
             match outcome? {
                 Outcome::Adopted => rebuilt.adopted += 1,
                 Outcome::Superfluous => rebuilt.superfluous += 1,
+                Outcome::GivenUp => rebuilt.given_up += 1,
                 Outcome::Refused(key) => {
                     rebuilt.refused += 1;
                     if rebuilt.first_refused.len() < LISTED_MAX {
@@ -119,7 +124,7 @@ async fn adopt(with: &Repairer<'_>, key: BlobKey, size: u64, deep: bool) -> Resu
         // What is known was proven.
         SetOutcome::Moved if deep => Ok(Outcome::Superfluous),
         SetOutcome::Moved => choose(with, key, size).await,
-        SetOutcome::Refused => Ok(Outcome::Refused(key)),
+        SetOutcome::Refused => Ok(Outcome::GivenUp),
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::blob::{BlobPage, BlobReader, BlobStore, SpooledBytes};
+use super::blob::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes};
 use super::meta::{MetaStore, Totals};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result, Stamp};
 
@@ -188,6 +188,11 @@ impl BlobStore for TiedStore {
     async fn delete(&self, keys: &[BlobKey]) -> Result<()> {
         self.expect_tied().await?;
         self.contents.delete(keys).await
+    }
+
+    async fn delete_each(&self, keys: &[BlobKey]) -> Result<Deletion> {
+        self.expect_tied().await?;
+        self.contents.delete_each(keys).await
     }
 
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage> {

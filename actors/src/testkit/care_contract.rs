@@ -105,7 +105,7 @@ pub(super) async fn an_adopted_content_is_not_cleaned_before_it_had_a_name_or_is
         assert_eq!(ok(store.set_blob(set(stored(object(byte, 0), byte), None)).await), SetOutcome::Set);
     }
     let unused = async || {
-        let page = UnusedPage { unused_since: FAR_FUTURE, after: None, rows: 10 };
+        let page = UnusedPage { unused_since: FAR_FUTURE, after: None, rows: 10, settle: true };
         ok(store.list_unused(page).await).iter().map(|unused| unused.digest).collect::<Vec<_>>()
     };
     ok(store.recount((1..=4).map(digest).collect()).await);
@@ -187,7 +187,7 @@ pub(super) async fn a_content_whose_object_is_in_quarantine_is_not_cleaned(store
     }
     assert_eq!(get(&store, "a").await, Some((1, 1)), "it stays the content's object");
     assert_eq!(delete(&store, "a", 1).await, DeleteOutcome::Deleted);
-    let page = UnusedPage { unused_since: FAR_FUTURE, after: None, rows: 10 };
+    let page = UnusedPage { unused_since: FAR_FUTURE, after: None, rows: 10, settle: true };
     assert_eq!(ok(store.list_unused(page).await), [], "nobody plans to clean it");
     assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None);
     // It was good after all: the same object with the description that it proved to have.
@@ -236,4 +236,30 @@ pub(super) async fn quarantine_is_lifted_or_left_for_the_cleaner_when_another_ob
     assert_eq!(ok(store.list_condemned(None, 10).await), [old]);
     assert_eq!(get(&store, "a").await, Some((1, 1)));
     assert_whole(&store).await;
+}
+
+pub(super) async fn an_object_that_proves_to_be_good_leaves_quarantine(store: Store) {
+    put(&store, "a", 1, 1).await;
+    assert_eq!(delete(&store, "a", 1).await, DeleteOutcome::Deleted);
+    ok(store.quarantine(object(1, 0), "it could not be read".into()).await);
+    let same = stored(object(1, 0), 1);
+    // Nobody has looked at this very object: what is noted of it is the same, and no more is said.
+    assert_eq!(ok(store.set_blob(set(same, None)).await), SetOutcome::Set);
+    assert_eq!(ok(store.list_quarantined(None, 10).await).len(), 1);
+    assert_eq!(ok(store.set_blob(set(same, Some(object(1, 0)))).await), SetOutcome::Set);
+    assert!(ok(store.list_quarantined(None, 10).await).is_empty());
+    assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
+}
+
+pub(super) async fn a_made_up_generation_uses_up_no_numbers(store: Store) {
+    for generation in [BlobKey::GENERATION_MAX, BlobKey::GENERATION_MAX / 2 + 1, i64::MAX.cast_unsigned()] {
+        let made_up = object(1, generation);
+        assert_eq!(ok(store.set_blob(set(stored(made_up, 1), None)).await), SetOutcome::Refused);
+        ok(store.quarantine(made_up, "broken".into()).await);
+        ok(store.spend_generation(generation).await);
+    }
+    put(&store, "a", 1, 1).await;
+    let (_, key) = begin(&store, "b", 1, 2).await;
+    assert!(key.to_string().parse() == Ok(key), "the name of {key} is a stranger's");
+    assert!(key.generation <= BlobKey::GENERATION_MAX / 2 + 1);
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt};
 
 use crate::model::{BlobInfo, BlobKey, Digest, Entry, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
-use crate::store::blob::{BlobPage, BlobReader, BlobStore, SpooledBytes};
+use crate::store::blob::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes};
 use crate::store::meta::{
     CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
     PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
@@ -27,6 +28,8 @@ pub enum Fault {
     Hang,
     /// Reads find nothing.
     Lost,
+    /// Reads begin, and no byte ever comes.
+    Stall,
 }
 
 /// Decides the fate of calls and counts them; clones share both.
@@ -62,7 +65,7 @@ impl Faults {
 
     fn strike_now(&self) -> Result<()> {
         match self.now() {
-            Fault::None | Fault::Lost | Fault::Hang => Ok(()),
+            Fault::None | Fault::Lost | Fault::Hang | Fault::Stall => Ok(()),
             Fault::Down => Err(Error::new(Kind::Unavailable, "down on command")),
             Fault::Panic => panic!("panic on command"),
         }
@@ -98,7 +101,12 @@ impl BlobStore for FaultyBlobs {
 
     async fn open(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<BlobReader>> {
         self.faults.strike().await?;
-        if self.faults.now() == Fault::Lost { Ok(None) } else { self.inner.open(key, range).await }
+        let opened = self.inner.open(key, range).await?;
+        Ok(match self.faults.now() {
+            Fault::Lost => None,
+            Fault::Stall => opened.map(|reader| BlobReader { stream: stream::pending().boxed(), ..reader }),
+            _ => opened,
+        })
     }
 
     async fn stat(&self, key: &BlobKey) -> Result<Option<BlobInfo>> {
@@ -107,6 +115,10 @@ impl BlobStore for FaultyBlobs {
 
     async fn delete(&self, keys: &[BlobKey]) -> Result<()> {
         self.inner.delete(keys).await
+    }
+
+    async fn delete_each(&self, keys: &[BlobKey]) -> Result<Deletion> {
+        self.inner.delete_each(keys).await
     }
 
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage> {

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod crash;
+mod held;
 mod instances;
 mod plan;
 mod scan;

@@ -21,6 +21,22 @@ async fn scan(stores: &Stores) -> ScanReport {
     stores.clean_with(CleanerLimits::default(), SCAN).await.scan.unwrap()
 }
 
+#[tokio::test]
+async fn made_up_names_are_strangers() {
+    for stores in [Stores::sqlite(), Stores::postgres().await] {
+        stores.fill(3).await;
+        let hex = "ab".repeat(32);
+        for number in ["9999999999999999999", "9223372036854775806", "1099511627777"] {
+            stores.memory.insert_raw(&format!("{hex}.{number}"), b"x");
+        }
+        let run = stores.clean_with(CleanerLimits::default(), DELETE).await;
+        let found = run.scan.unwrap();
+        assert_eq!((found.strangers.count, found.orphans.count, found.is_whole()), (3, 0, true));
+        stores.put("new", 1, b"new").await;
+        assert!(blob_key(&stores, "new").await.generation < 1000);
+    }
+}
+
 async fn what_differs_is_found(stores: Stores) {
     stores.fill(20).await;
     let upload = stores.upload("going on", 1, b"going on").await.unwrap();

@@ -46,6 +46,58 @@ async fn a_missing_object_is_damage_and_not_absence() {
 }
 
 #[actix_rt::test]
+async fn a_small_object_that_stalls_is_refused_in_time_and_opens_the_breaker() {
+    let test = TestEngine::start_with(|settings| {
+        settings.cache_bytes = 1 << 20;
+        // What is stored from memory would be in the cache.
+        settings.spool.memory_bytes_max = 0;
+    });
+    for number in 0..8 {
+        test.put(&format!("a/{number}"), 1, &[number; 1000]).await.unwrap();
+    }
+    test.blob_faults.set(Fault::Stall);
+    let gets = (0..8).map(|number| {
+        let test = &test;
+        async move { test.get(&format!("a/{number}")).await }
+    });
+    let all = tokio::time::timeout(Duration::from_secs(20), join_all(gets)).await.expect("no answer in time");
+    for outcome in all {
+        assert_eq!(outcome.unwrap_err().kind(), Kind::Unavailable);
+    }
+    assert!(test.engine.readiness().await.contents.is_some(), "the breaker has not learned of it");
+    test.blob_faults.set(Fault::None);
+    let recovered = async {
+        while test.get("a/0").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), recovered).await.expect("no recovery");
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn readers_of_a_store_that_stalls_leave_places_to_others() {
+    let test = TestEngine::start_with(|settings| settings.request_slots_max = 8);
+    test.put("a", 1, b"hello").await.unwrap();
+    test.blob_faults.set(Fault::Stall);
+    let mut open = Vec::new();
+    let refused = loop {
+        let permit = test.engine.admit().expect("a place is left");
+        match test.engine.open(&key("a")).await {
+            Ok(download) => open.push((permit, download)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((open.len(), refused.kind()), (7, Kind::Overloaded));
+    // What needs no store goes on.
+    test.put("b", 1, b"hello").await.unwrap();
+    open.pop();
+    assert!(test.engine.open(&key("a")).await.is_ok());
+    drop(open);
+    test.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_panic_in_an_upload_fails_that_upload_only() {
     let test = TestEngine::start();
     test.blob_faults.set(Fault::Panic);

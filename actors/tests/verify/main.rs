@@ -4,5 +4,6 @@
 
 mod hostile;
 mod looks;
+mod lost_rows;
 mod repairs;
 mod world;

@@ -227,6 +227,23 @@ async fn a_lost_database_is_rebuilt_and_its_names_imported() {
 }
 
 #[tokio::test]
+async fn a_rebuild_tells_what_was_given_up_before_from_what_is_in_quarantine() {
+    for kind in BOTH {
+        let mut world = World::new(kind).await;
+        let names: Vec<String> = world.names.keys().cloned().collect();
+        for name in names {
+            world.stores.metadata.delete(key(&name), Stamp::from_seconds(99)).await.unwrap();
+        }
+        let far = Stamp::from_seconds(1 << 40);
+        let given_up = vec![world.content("a/1"), world.content("a/2")];
+        assert_eq!(world.stores.metadata.condemn(given_up, far).await.unwrap().len(), 2);
+        let rebuilt = with(&world, None, async |with| rebuild(with, false).await.unwrap()).await;
+        assert_eq!((rebuilt.objects, rebuilt.adopted, rebuilt.given_up, rebuilt.refused), (21, 19, 2, 0), "{kind}");
+        world.names.clear();
+    }
+}
+
+#[tokio::test]
 async fn a_rebuild_takes_the_whole_one_of_several_objects_of_a_content() {
     for kind in BOTH {
         let mut world = World::new(kind).await;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::model::{BlobInfo, BlobKey, Result, Stamp};
+use crate::model::{BlobInfo, BlobKey, Error, Result, Stamp};
 
 mod folder;
 #[cfg(any(test, feature = "testkit"))]
@@ -56,6 +56,28 @@ pub struct BlobPage {
     pub next: Option<String>,
 }
 
+/// What became of a deletion.
+#[derive(Default, Debug)]
+pub struct Deletion {
+    /// Objects that the store would not delete: they may be held, or be broken files. All others are gone.
+    pub kept: Vec<BlobKey>,
+    /// Why the first of them was kept.
+    pub reason: Option<Error>,
+}
+
+impl Deletion {
+    /// Notes an object that was kept.
+    pub fn keep(&mut self, key: BlobKey, reason: impl FnOnce() -> Error) {
+        self.kept.push(key);
+        self.reason.get_or_insert_with(reason);
+    }
+
+    /// An error unless everything is gone.
+    pub fn complete(self) -> Result<()> {
+        self.reason.map_or(Ok(()), Err)
+    }
+}
+
 /// A store of immutable objects.
 ///
 /// Every implementation passes the contract suite in `testkit::blob_contract`. Absence is told by
@@ -85,8 +107,14 @@ pub trait BlobStore: Send + Sync + 'static {
     /// description is missing or unreadable is [`Kind::Corrupt`](crate::model::Kind::Corrupt).
     async fn stat(&self, key: &BlobKey) -> Result<Option<BlobInfo>>;
 
-    /// Deletes objects; absent ones are fine.
+    /// Deletes objects; absent ones are fine. When any of them cannot be deleted, that is an error.
     async fn delete(&self, keys: &[BlobKey]) -> Result<()>;
+
+    /// Deletes those of the objects that can be deleted, and tells which can not. An error is one of the store, and says
+    /// nothing of any object.
+    async fn delete_each(&self, keys: &[BlobKey]) -> Result<Deletion> {
+        self.delete(keys).await.map(|()| Deletion::default())
+    }
 
     /// Lists up to `limit` objects after the name `after`, ascending.
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage>;

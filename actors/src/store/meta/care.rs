@@ -181,7 +181,8 @@ pub trait MetaCare: MetaStore {
     async fn release_held(&self, rows: usize) -> Result<u64>;
 
     /// Puts an object into quarantine: it is not deleted and never becomes the object of a content again. Where it
-    /// is a content's object it stays that.
+    /// is a content's object it stays that. One beyond
+    /// [`GENERATION_OF_ORPHAN_MAX`](super::GENERATION_OF_ORPHAN_MAX) needs no quarantine.
     async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()>;
 
     /// Objects in quarantine, by digest and generation, after `after`.

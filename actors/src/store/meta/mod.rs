@@ -18,9 +18,10 @@ pub use care::{Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined,
 pub use postgres::PostgresStore;
 pub use sqlite::{SqliteSettings, SqliteStore};
 
-/// Forgetting an object raises the generation of all later ones above its own. A stranger's made-up number must not
-/// use all of them up, so an unknown object beyond this is left alone.
-const GENERATION_OF_ORPHAN_MAX: u64 = 1 << 40;
+/// Using or forgetting an object raises the generation of all later ones above its own. A stranger's made-up number must
+/// not use all of them up: an object beyond this is never condemned and never becomes a content's, and leaves as many
+/// numbers to uploads as they can ever need.
+pub const GENERATION_OF_ORPHAN_MAX: u64 = BlobKey::GENERATION_MAX / 2;
 
 /// The number of an upload intent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -150,6 +151,8 @@ pub struct UnusedPage {
     pub after: Option<(Stamp, Digest)>,
     /// At most so many.
     pub rows: usize,
+    /// What looked unused and turns out to have a name may be noted as used. Otherwise nothing is written.
+    pub settle: bool,
 }
 
 /// A content without a reference.

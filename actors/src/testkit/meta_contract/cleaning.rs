@@ -54,7 +54,7 @@ pub(super) async fn a_condemned_intent_cannot_be_committed(store: Store) {
 async fn unused(store: &Store, since: Stamp, rows: usize) -> Vec<u8> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = ok(store.list_unused(UnusedPage { unused_since: since, after, rows }).await);
+        let page = ok(store.list_unused(UnusedPage { unused_since: since, after, rows, settle: true }).await);
         assert!(page.len() <= rows);
         found.extend(page.iter().map(|unused| {
             let byte = unused.digest.as_bytes()[0];

@@ -71,6 +71,8 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         an_intent_that_was_condemned_replaces_nothing
         an_object_of_an_intent_can_be_adopted_and_is_not_condemned_then
         a_content_whose_object_is_in_quarantine_is_not_cleaned
+        an_object_that_proves_to_be_good_leaves_quarantine
+        a_made_up_generation_uses_up_no_numbers
         a_content_that_becomes_known_under_its_names_has_them_counted
         quarantine_is_lifted_or_left_for_the_cleaner_when_another_object_is_there
     }

@@ -8,13 +8,14 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
 use self::write::Writer;
-use super::{BlobPage, BlobReader, BlobStore, SpooledBytes};
-use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
+use super::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes};
+use crate::model::{BlobInfo, BlobKey, Error, Result};
 use crate::store::blocking::BlockingPool;
 
 mod describe;
@@ -22,6 +23,9 @@ mod owners;
 mod read;
 mod scan;
 mod write;
+
+/// Objects that are deleted without a break, so that the end of a server does not wait for many.
+const DELETES_PER_JOB: usize = 100;
 
 /// Where the objects are, and how much is done at once.
 #[derive(Clone, Debug)]
@@ -36,9 +40,10 @@ pub struct FolderSettings {
 
 /// The store.
 pub struct FolderStore {
-    root: PathBuf,
+    root: Root,
     writer: Writer,
     writes: BlockingPool,
+    deletes: BlockingPool,
     reads: BlockingPool,
 }
 
@@ -54,16 +59,26 @@ impl FolderStore {
     /// The folder as it is: nothing is made or removed, a server may use it meanwhile. Blocks.
     pub fn attach(settings: &FolderSettings) -> Result<Self> {
         let failed = |error| Error::io("open the content folder", error);
-        let root = settings.root.canonicalize().map_err(failed)?;
+        let root = Root::at(settings.root.canonicalize().map_err(failed)?).map_err(failed)?;
         let backlog = |threads: usize| threads * 4;
         let writes = BlockingPool::start("folder-write", settings.write_threads, backlog(settings.write_threads));
+        // Uploads do not wait behind a cleaner.
+        let deletes = BlockingPool::start("folder-delete", 1, backlog(1));
         let reads = BlockingPool::start("folder-read", settings.read_threads, backlog(settings.read_threads));
-        let writer = Writer::new(root.clone());
-        Ok(Self { root, writer, writes: writes.map_err(failed)?, reads: reads.map_err(failed)? })
+        let writer = Writer::new(root.path.clone());
+        let (writes, deletes) = (writes.map_err(failed)?, deletes.map_err(failed)?);
+        Ok(Self { root, writer, writes, deletes, reads: reads.map_err(failed)? })
+    }
+
+    /// [`Kind::Unavailable`](crate::model::Kind::Unavailable) while the folder is gone.
+    async fn expect_there(&self) -> Result<()> {
+        let root = self.root.clone();
+        let found = self.reads.run(move |_| root.expect_there()).await?;
+        found.map_err(|error| Error::io("the content folder is gone", error))
     }
 
     fn path(&self, key: &BlobKey) -> PathBuf {
-        self.root.join(key.to_string())
+        self.root.path.join(key.to_string())
     }
 }
 
@@ -74,54 +89,108 @@ impl BlobStore for FolderStore {
     }
 
     async fn put(&self, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()> {
-        let (writer, key, body, info) = (self.writer.clone(), *key, body.clone(), *info);
-        let written = self.writes.run(move |_| writer.write(&key, &body, &info)).await?;
+        let (writer, root, key, body, info) = (self.writer.clone(), self.root.clone(), *key, body.clone(), *info);
+        // Not below a mount point whose volume is away.
+        let write = move || root.expect_there().and_then(|()| writer.write(&key, &body, &info));
+        let written = self.writes.run(move |_| write()).await?;
         written.map_err(|error| Error::io("can't write to the content folder", error))
     }
 
     async fn open(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<BlobReader>> {
-        read::open(&self.reads, self.path(key), range).await
+        let opened = read::open(&self.reads, self.path(key), range).await?;
+        if opened.is_none() {
+            self.expect_there().await?;
+        }
+        Ok(opened)
     }
 
     async fn stat(&self, key: &BlobKey) -> Result<Option<BlobInfo>> {
         let path = self.path(key);
-        self.reads.run(move |_| describe::stat(&path)).await?
+        let info = self.reads.run(move |_| describe::stat(&path)).await??;
+        if info.is_none() {
+            self.expect_there().await?;
+        }
+        Ok(info)
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Result<()> {
-        let paths: Vec<_> = keys.iter().map(|key| self.path(key)).collect();
-        let deleted = self.writes.run(move |_| paths.iter().try_for_each(|path| remove(path))).await?;
-        deleted.map_err(|error| Error::io("can't delete from the content folder", error))
+        self.delete_each(keys).await?.complete()
+    }
+
+    async fn delete_each(&self, keys: &[BlobKey]) -> Result<Deletion> {
+        let mut deletion = Deletion::default();
+        for keys in keys.chunks(DELETES_PER_JOB) {
+            let objects: Vec<_> = keys.iter().map(|key| (*key, self.path(key))).collect();
+            let kept = self.deletes.run(move |_| {
+                let mut kept = Vec::new();
+                for (key, path) in objects {
+                    if let Err(error) = remove(&path) {
+                        kept.push((key, error));
+                    }
+                }
+                kept
+            });
+            for (key, error) in kept.await? {
+                deletion.keep(key, || Error::io("can't delete from the content folder", error));
+            }
+            // What is away is not deleted.
+            self.expect_there().await?;
+        }
+        Ok(deletion)
     }
 
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage> {
-        let (root, after) = (self.root.clone(), after.map(str::to_owned));
+        let (root, after) = (self.root.path.clone(), after.map(str::to_owned));
         let listed = self.reads.run(move |_| scan::page(&root, after.as_deref(), limit)).await?;
-        listed.map_err(|error| Error::io("can't list the content folder", error))
+        let listed = listed.map_err(|error| Error::io("can't list the content folder", error))?;
+        self.expect_there().await?;
+        Ok(listed)
     }
 
     async fn owners(&self) -> Result<Vec<String>> {
-        let root = self.root.clone();
+        let root = self.root.path.clone();
         let read = self.reads.run(move |_| owners::read(&root)).await?;
-        read.map_err(|error| Error::io("can't read the content folder", error))
+        let owners = read.map_err(|error| Error::io("can't read the content folder", error))?;
+        self.expect_there().await?;
+        Ok(owners)
     }
 
     async fn add_owner(&self, owner: &str) -> Result<()> {
-        let (root, owner) = (self.root.clone(), owner.to_owned());
+        let (root, owner) = (self.root.path.clone(), owner.to_owned());
         let added = self.writes.run(move |_| owners::add(&root, &owner)).await?;
         added.map_err(|error| Error::io("can't write to the content folder", error))
     }
 
     async fn remove_owner(&self, owner: &str) -> Result<()> {
-        let (root, owner) = (self.root.clone(), owner.to_owned());
+        let (root, owner) = (self.root.path.clone(), owner.to_owned());
         let removed = self.writes.run(move |_| owners::remove(&root, &owner)).await?;
         removed.map_err(|error| Error::io("can't write to the content folder", error))
     }
 
     async fn probe(&self) -> Result<()> {
-        let root = self.root.clone();
-        let is_dir = self.reads.run(move |_| root.is_dir()).await?;
-        if is_dir { Ok(()) } else { Err(Error::new(Kind::Unavailable, "the content folder is gone")) }
+        self.expect_there().await
+    }
+}
+
+/// The folder as it was when it was opened. Where nothing is found the folder itself may be gone: unmounted, it is
+/// missing, or it is another, empty one.
+#[derive(Clone)]
+struct Root {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Root {
+    fn at(path: PathBuf) -> io::Result<Self> {
+        let inode = std::fs::metadata(&path)?.ino();
+        Ok(Self { path, inode })
+    }
+
+    fn expect_there(&self) -> io::Result<()> {
+        if std::fs::metadata(&self.path)?.ino() == self.inode {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "another folder is in its place"))
     }
 }
 

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::retry::Patience;
 use super::wire::answer;
 use crate::model::{BlobKey, Result};
-use crate::store::blob::{BlobPage, OWNERS_PREFIX, owner_of};
+use crate::store::blob::{BlobPage, Deletion, OWNERS_PREFIX, owner_of};
 
 /// The most that S3 lists or deletes per request.
 pub(super) const BATCH_MAX: usize = 1000;
@@ -83,8 +83,8 @@ impl S3Store {
         Patience::small(&wire.settings().timeouts).run(attempt).await
     }
 
-    /// Deletes at most [`BATCH_MAX`] objects.
-    pub(super) async fn delete_batch(&self, keys: &[BlobKey]) -> Result<()> {
+    /// Deletes at most [`BATCH_MAX`] objects; those that the server would not delete are added to `deletion`.
+    pub(super) async fn delete_batch(&self, keys: &[BlobKey], deletion: &mut Deletion) -> Result<()> {
         let wire = self.wire();
         let attempt = || async {
             let objects = keys.iter().map(|key| ObjectIdentifier::new(key.to_string())).collect();
@@ -92,7 +92,12 @@ impl S3Store {
             answer(wire.send("/", Command::DeleteObjects { data }).await?).await
         };
         let deleted = Patience::patient(&wire.settings().timeouts).run(attempt).await;
-        deleted.and_then(|body| all_deleted(&body)).map_err(|fault| fault.into_error("delete"))
+        let kept = deleted.and_then(|body| kept(&body, keys)).map_err(|fault| fault.into_error("delete"))?;
+        for (key, code) in kept {
+            let reason = || Fault::Nonsense(format!("{key} was not deleted: {code:?}")).into_error("delete");
+            deletion.keep(key, reason);
+        }
+        Ok(())
     }
 }
 
@@ -125,24 +130,24 @@ fn page(body: &str, after: Option<&str>) -> Result<BlobPage, Fault> {
     Ok(page)
 }
 
-fn all_deleted(body: &str) -> Result<(), Fault> {
+/// Those of the objects that the server did not delete, with its words for why.
+fn kept(body: &str, keys: &[BlobKey]) -> Result<Vec<(BlobKey, String)>, Fault> {
     let unreadable = |error| Fault::Nonsense(format!("the result of a deletion cannot be read: {error}"));
     if !body.contains("<DeleteResult") {
         return Err(Fault::Nonsense("the result of a deletion is missing".to_owned()));
     }
     let deleted: DeleteBody = quick_xml::de::from_str(body).map_err(unreadable)?;
-    let mut failed = deleted.results.into_iter().filter_map(|result| match result {
+    let failed = deleted.results.into_iter().filter_map(|result| match result {
         DeleteResult::Error { code, .. } if code == "NoSuchKey" => None,
         DeleteResult::Error { key, code } => Some((key, code)),
         DeleteResult::Deleted | DeleteResult::Other => None,
     });
-    match failed.next() {
-        None => Ok(()),
-        Some((key, code)) => {
-            let more = failed.count();
-            Err(Fault::Nonsense(format!("{key} was not deleted: {code:?}, nor were {more} others")))
-        }
-    }
+    let kept = failed.map(|(key, code)| match key.parse() {
+        Ok(key) if keys.contains(&key) => Ok((key, code)),
+        // Something was kept, and nobody knows what.
+        _ => Err(Fault::Nonsense(format!("{key:?} was not deleted: {code:?}"))),
+    });
+    kept.collect()
 }
 
 #[cfg(test)]
@@ -182,13 +187,23 @@ mod tests {
     #[test]
     fn every_deletion_is_checked() {
         let result = |inner: &str| format!("<DeleteResult xmlns=\"x\">{inner}</DeleteResult>");
-        let gone = "<Deleted><Key>a</Key></Deleted>";
-        let absent = "<Error><Key>b</Key><Code>NoSuchKey</Code><Message>m</Message></Error>";
-        let denied = "<Error><Key>c</Key><Code>AccessDenied</Code><Message>m</Message></Error>";
-        assert!(all_deleted(&result("")).is_ok());
-        assert!(all_deleted(&result(&format!("{gone}{absent}{gone}"))).is_ok());
-        assert!(all_deleted(&result(&format!("{gone}{denied}{gone}"))).is_err());
-        assert!(all_deleted("<html/>").is_err());
-        assert!(all_deleted("").is_err());
+        let keys = ["a", "b", "c"].map(|digit| digit.repeat(64).parse::<BlobKey>().unwrap());
+        let kept = |body: &str| kept(body, &keys);
+        let gone = format!("<Deleted><Key>{}</Key></Deleted>", keys[0]);
+        let error =
+            |key: &str, code: &str| format!("<Error><Key>{key}</Key><Code>{code}</Code><Message>m</Message></Error>");
+        let absent = error(&keys[1].to_string(), "NoSuchKey");
+        let denied = error(&keys[2].to_string(), "AccessDenied");
+        assert_eq!(kept(&result("")).unwrap(), []);
+        assert_eq!(kept(&result(&format!("{gone}{absent}{gone}"))).unwrap(), []);
+        let held = kept(&result(&format!("{gone}{denied}{gone}"))).unwrap();
+        assert_eq!(held, [(keys[2], "AccessDenied".to_owned())]);
+        for unclear in
+            [error("", "AccessDenied"), error("other", "AccessDenied"), error(&"d".repeat(64), "InternalError")]
+        {
+            assert!(kept(&result(&unclear)).is_err());
+        }
+        assert!(kept("<html/>").is_err());
+        assert!(kept("").is_err());
     }
 }

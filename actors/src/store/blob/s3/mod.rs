@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use s3::command::Command;
 
-use super::{BlobPage, BlobReader, BlobStore, SpooledBytes};
+use super::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result, Stamp};
 use crate::store::blocking::BlockingPool;
 
@@ -105,10 +105,15 @@ impl BlobStore for S3Store {
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Result<()> {
+        self.delete_each(keys).await?.complete()
+    }
+
+    async fn delete_each(&self, keys: &[BlobKey]) -> Result<Deletion> {
+        let mut deletion = Deletion::default();
         for batch in keys.chunks(listing::BATCH_MAX) {
-            self.delete_batch(batch).await?;
+            self.delete_batch(batch, &mut deletion).await?;
         }
-        Ok(())
+        Ok(deletion)
     }
 
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage> {

@@ -19,7 +19,7 @@ use super::wire::{EMPTY_SHA256, Wire, answer};
 use super::{S3Store, describe};
 use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
-use crate::store::blob::SpooledBytes;
+use crate::store::blob::{BlobStore, SpooledBytes};
 
 /// The most parts S3 takes for one object.
 const PARTS_MAX: u64 = 10_000;
@@ -159,7 +159,7 @@ impl S3Store {
             Ok(_) | Err(_) => {}
         }
         // Nobody refers to it yet, and a key is used for one upload only.
-        self.delete_batch(std::slice::from_ref(key)).await?;
+        BlobStore::delete(self, std::slice::from_ref(key)).await?;
         Err(Error::new(Kind::Unavailable, "the content store did not keep what it was given")
             .with_source(format!("s3 put {key} in parts: size or metadata differ")))
     }

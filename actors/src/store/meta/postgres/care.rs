@@ -11,7 +11,9 @@ use super::read::{blob_key, column, damaged, digest, unsigned};
 use super::write::signed;
 use super::{PostgresStore, audit};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp};
-use crate::store::meta::{Audit, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome};
+use crate::store::meta::{
+    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
+};
 
 const HOLDERS: Sql = Sql {
     text: "SELECT e.digest, e.namespace, e.name || e.rest
@@ -42,7 +44,7 @@ const BEGIN_REPLACEMENT: Sql = Sql {
 };
 
 const SET_BLOB: Sql = Sql {
-    text: "SELECT s3dedup.set_blob($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    text: "SELECT s3dedup.set_good_blob($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     types: &[
         Type::TIMESTAMPTZ,
         Type::BYTEA,
@@ -150,6 +152,9 @@ impl MetaCare for PostgresStore {
 
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome> {
         let SetBlob { blob, logical_size, expected, intent, reason, references: _ } = &set;
+        if blob.key.generation > GENERATION_OF_ORPHAN_MAX {
+            return Ok(SetOutcome::Refused);
+        }
         let (bytes, hash) = (blob.key.digest.as_bytes().as_slice(), blob.stored_hash.as_bytes().as_slice());
         let (logical_size, stored_size) = (signed(*logical_size)?, signed(blob.stored_size)?);
         let (generation, depth) = (signed(blob.key.generation)?, i32::from(blob.key.layout.depth()));
@@ -172,6 +177,9 @@ impl MetaCare for PostgresStore {
     }
 
     async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()> {
+        if key.generation > GENERATION_OF_ORPHAN_MAX {
+            return Ok(());
+        }
         let bytes = key.digest.as_bytes().as_slice();
         let (generation, depth) = (signed(key.generation)?, i32::from(key.layout.depth()));
         self.database.write(Again::Harmless, &QUARANTINE, &[&bytes, &generation, &depth, &reason]).await.map(drop)
@@ -208,7 +216,10 @@ impl MetaCare for PostgresStore {
     }
 
     async fn spend_generation(&self, generation: u64) -> Result<()> {
-        self.database.write(Again::Harmless, &SPEND_GENERATION, &[&signed(generation)?]).await.map(drop)
+        self.database
+            .write(Again::Harmless, &SPEND_GENERATION, &[&signed(generation.min(GENERATION_OF_ORPHAN_MAX))?])
+            .await
+            .map(drop)
     }
 }
 

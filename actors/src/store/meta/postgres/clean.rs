@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::database::{Again, Database, Sql};
 use super::read::{blob_key, column, damaged, digest, stored_blob, unsigned};
@@ -14,21 +14,25 @@ use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredCo
 /// So many contents are dealt with in one transaction: each takes a place in the server's table of locks.
 pub(super) const PER_TRANSACTION: usize = 100;
 
-const LIST_UNUSED: Sql = Sql {
-    text: "SELECT c.unused_since, c.digest, r.stored_size
-        FROM s3dedup.contents c JOIN s3dedup.representations r ON r.digest = c.digest
-        WHERE c.unused_since <= $1 AND c.unused_since >= $2 AND (c.unused_since, c.digest) > ($2, $3)
-            AND NOT EXISTS (SELECT 1 FROM s3dedup.entries e WHERE e.digest = c.digest)
-            AND NOT EXISTS (SELECT 1 FROM s3dedup.quarantined q
-                WHERE q.digest = r.digest AND q.generation = r.generation)
-        ORDER BY c.unused_since, c.digest LIMIT $4",
+const NOW: Sql = Sql { text: "SELECT s3dedup.seconds_now()", types: &[] };
+
+/// So many rows are looked at together where unused contents are searched for, if not more are wanted.
+const LOOKS_MIN: usize = 1000;
+
+/// Every row of a page is looked at, whether or not it is unused: so the work of a page is bounded.
+const LOOK_AT_UNUSED: Sql = Sql {
+    text: "SELECT page.unused_since, page.digest, r.stored_size,
+            EXISTS (SELECT 1 FROM s3dedup.entries e WHERE e.digest = page.digest),
+            EXISTS (SELECT 1 FROM s3dedup.quarantined q WHERE q.digest = r.digest AND q.generation = r.generation)
+        FROM (SELECT c.unused_since, c.digest FROM s3dedup.contents c
+            WHERE c.unused_since <= $1 AND c.unused_since >= $2 AND (c.unused_since, c.digest) > ($2, $3)
+            ORDER BY c.unused_since, c.digest LIMIT $4) page
+        LEFT JOIN s3dedup.representations r ON r.digest = page.digest
+        ORDER BY page.unused_since, page.digest",
     types: &[Type::INT8, Type::INT8, Type::BYTEA, Type::INT8],
 };
 
-const NOW: Sql = Sql { text: "SELECT s3dedup.seconds_now()", types: &[] };
-
-const SETTLE_UNUSED: Sql =
-    Sql { text: "SELECT s3dedup.settle_unused($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::INT8, Type::INT8] };
+const SETTLE: Sql = Sql { text: "SELECT s3dedup.settle($1, $2)", types: &[Type::TIMESTAMPTZ, Type::BYTEA_ARRAY] };
 
 const CONDEMN: Sql = Sql {
     text: "SELECT o_generation, o_key_depth, o_encoding, o_stored_size, o_stored_hash, o_digest
@@ -94,30 +98,37 @@ pub(super) async fn now(database: &Database) -> Result<Stamp> {
 
 /// See [`MetaStore::list_unused`](crate::store::meta::MetaStore::list_unused).
 pub(super) async fn list_unused(database: &Database, page: &UnusedPage) -> Result<Vec<UnusedContent>> {
-    if page.after.is_none() {
-        settle_unused(database, page.unused_since).await?;
-    }
-    let (since, digest_after) = match &page.after {
-        Some((since, digest)) => (since.seconds(), digest.as_bytes().as_slice()),
-        None => (i64::MIN, [].as_slice()),
-    };
-    let limit = limit(page.rows);
-    let rows = database.read(&LIST_UNUSED, &[&page.unused_since.seconds(), &since, &digest_after, &limit]).await?;
-    let unused = |row: &Row| {
-        let stored_size = unsigned(column(row, 2)?)?;
-        Ok(UnusedContent { unused_since: Stamp::from_seconds(column(row, 0)?), digest: digest(row, 1)?, stored_size })
-    };
-    rows.iter().map(unused).collect()
-}
-
-/// Takes contents that are in use off the list, so that it stays short.
-async fn settle_unused(database: &Database, unused_since: Stamp) -> Result<()> {
-    const ROWS: i64 = 1000;
+    let (mut unused, mut after) = (Vec::new(), page.after);
+    let rows_max = page.rows.max(LOOKS_MIN);
     loop {
-        let rows = database.write(Again::Harmless, &SETTLE_UNUSED, &[&unused_since.seconds(), &ROWS]).await?;
-        let settled: i64 = column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)?;
-        if settled < ROWS {
-            return Ok(());
+        let (since, digest_after) = match &after {
+            Some((since, digest)) => (since.seconds(), digest.as_bytes().as_slice()),
+            None => (i64::MIN, [].as_slice()),
+        };
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&page.unused_since.seconds(), &since, &digest_after, &limit(rows_max)];
+        let rows = database.read(&LOOK_AT_UNUSED, &parameters).await?;
+        let mut used = Vec::new();
+        for row in &rows {
+            let (unused_since, digest) = (Stamp::from_seconds(column(row, 0)?), digest(row, 1)?);
+            after = Some((unused_since, digest));
+            let (stored_size, is_used, is_kept): (Option<i64>, bool, bool) =
+                (column(row, 2)?, column(row, 3)?, column(row, 4)?);
+            match stored_size {
+                _ if is_used => used.push(digest),
+                Some(stored_size) if !is_kept && unused.len() < page.rows => {
+                    unused.push(UnusedContent { digest, unused_since, stored_size: unsigned(stored_size)? });
+                }
+                _ => {}
+            }
+        }
+        if page.settle && !used.is_empty() {
+            // Off the list, so that it stays short.
+            let used: Vec<&[u8]> = used.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+            database.write(Again::Harmless, &SETTLE, &[&used]).await?;
+        }
+        if unused.len() >= page.rows || rows.len() < rows_max {
+            return Ok(unused);
         }
     }
 }

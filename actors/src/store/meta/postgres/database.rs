@@ -15,7 +15,7 @@ use super::clock::Clock;
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
 use crate::store::meta::Connections;
-use crate::store::postgres::{Connector, PostgresSettings, describe, is_lost, is_undone, sql_error};
+use crate::store::postgres::{Connector, Driver, PostgresSettings, describe, is_lost, is_undone, sql_error};
 
 /// The longest that one operation takes, all attempts together.
 const OPERATION_MAX: Duration = Duration::from_secs(4);
@@ -61,6 +61,8 @@ pub(super) struct Database {
     pub(super) clock: Clock,
     statement_timeout: Duration,
     is_pooled: bool,
+    /// Outlives the connections.
+    _driver: Driver,
 }
 
 /// A connection with a statement under way: unless the answer came, it is closed and not used again.
@@ -109,9 +111,10 @@ impl Database {
     /// A pool of at most `connections` connections, before which at most `backlog` operations wait.
     pub(super) fn new(settings: &PostgresSettings, connections: usize, backlog: usize) -> Result<Self> {
         let connector = Connector::new(settings)?;
+        let driver = Driver::start().map_err(|error| Error::io("can't start a thread", error))?;
         let manager = Manager::from_connect(
             connector.config().clone(),
-            connector.for_pool(),
+            driver.drive(connector.for_pool()),
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let mut config = PoolConfig::new(connections);
@@ -129,6 +132,7 @@ impl Database {
             clock: Clock::default(),
             statement_timeout: settings.statement_timeout,
             is_pooled: settings.is_pooled,
+            _driver: driver,
         })
     }
 

@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0003_quarantine.sql"),
     include_str!("schema/0004_belonging.sql"),
     include_str!("schema/0005_leave_quarantine.sql"),
+    include_str!("schema/0006_damage.sql"),
 ];
 
 /// What the lock session and the queries need.

@@ -26,7 +26,7 @@ mod write;
 
 use database::Database;
 
-/// The store. Its connections are opened when they are needed, and driven by the runtime that needs them.
+/// The store. Its connections are opened when they are needed, and driven by a thread of their own.
 pub struct PostgresStore {
     database: Database,
     settings: PostgresSettings,

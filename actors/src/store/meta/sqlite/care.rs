@@ -1,18 +1,18 @@
 //! Transactions that put right what is wrong.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::clean::{add_condemned, read_digest};
-use super::put::{execute, logical_size, take_intent};
+use super::put::{execute, insert_content, insert_representation, logical_size, references, take_intent};
 use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{SqliteStore, audit, damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
 use crate::store::meta::care::HELD;
-use crate::store::meta::{Audit, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome};
+use crate::store::meta::{
+    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
+};
 
 #[async_trait]
 impl MetaCare for SqliteStore {
@@ -29,9 +29,8 @@ impl MetaCare for SqliteStore {
     }
 
     async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {
-        let counts = self.read(move |connection| references(connection, &digests).map(|counts| (digests, counts)));
-        let (digests, counts) = counts.await?;
-        Ok(digests.iter().map(|digest| counts.get(digest).map_or(0, |count| count.unsigned_abs())).collect())
+        let count = |connection: &Connection, digest| references(connection, digest).map(i64::unsigned_abs);
+        self.read(move |connection| digests.into_iter().map(|digest| count(connection, digest)).collect()).await
     }
 
     async fn recount(&self, digests: Vec<Digest>) -> Result<()> {
@@ -83,19 +82,16 @@ fn key(namespace: i64, name: &str) -> Result<EntryKey> {
 
 fn holders(connection: &Connection, digests: &[Digest], each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
     let failed = |error| sql_error("read the database", error);
-    let mut left: HashMap<Digest, usize> = digests.iter().map(|digest| (*digest, each_max)).collect();
+    let sql = "SELECT namespace, name FROM entries WHERE digest = ?1 LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut found = Vec::new();
-    if left.is_empty() {
-        return Ok(found);
-    }
-    let mut statement = connection.prepare_cached("SELECT digest, namespace, name FROM entries").map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
-    while let Some(row) = rows.next().map_err(failed)? {
-        let digest = read_digest(row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?)?;
-        let Some(left) = left.get_mut(&digest).filter(|left| **left > 0) else { continue };
-        *left -= 1;
-        let name: String = row.get(2).map_err(failed)?;
-        found.push((digest, key(row.get(1).map_err(failed)?, &name)?));
+    for digest in digests {
+        let row = params![digest.as_bytes(), to_sql(each_max as u64)?];
+        let names = statement.query_map(row, |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).map_err(failed)?;
+        for name in names {
+            let (namespace, name) = name.map_err(failed)?;
+            found.push((*digest, key(namespace, &name)?));
+        }
     }
     Ok(found)
 }
@@ -125,28 +121,12 @@ fn names(connection: &Connection, after: Option<&EntryKey>, rows: usize) -> Resu
     found.map_err(failed)?.map(named).collect()
 }
 
-/// How many names hold each of the contents: all names are looked at.
-fn references(connection: &Connection, digests: &[Digest]) -> Result<HashMap<Digest, i64>> {
-    let failed = |error| sql_error("read the database", error);
-    let mut counts: HashMap<Digest, i64> = digests.iter().map(|digest| (*digest, 0)).collect();
-    let mut statement = connection.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
-    while let Some(row) = rows.next().map_err(failed)? {
-        let digest = read_digest(row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?)?;
-        if let Some(count) = counts.get_mut(&digest) {
-            *count += 1;
-        }
-    }
-    Ok(counts)
-}
-
 fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
-    let counts = references(write, digests)?;
     let now = Stamp::now().seconds();
-    for (digest, count) in counts {
+    for digest in digests {
         let sql = "UPDATE contents SET refs = ?2, unused_since = CASE WHEN ?2 = 0 THEN coalesce(unused_since, ?3) END
             WHERE digest = ?1 AND refs <> ?2";
-        execute(write, sql, params![digest.as_bytes(), count, now])?;
+        execute(write, sql, params![digest.as_bytes(), references(write, *digest)?, now])?;
     }
     Ok(())
 }
@@ -180,10 +160,17 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
     let known = logical_size(write, digest)?;
     let old = representation(write, digest)?;
     if known == Some(size) && old == Some(set.blob) {
+        if set.expected == Some(key) {
+            // It proved to be good after all.
+            lift(write, key)?;
+        }
         return Ok(SetOutcome::Set);
     }
     if old.map(|old| old.key) != set.expected {
         return Ok(SetOutcome::Moved);
+    }
+    if key.generation > GENERATION_OF_ORPHAN_MAX {
+        return Ok(SetOutcome::Refused);
     }
     let replaced = old.filter(|old| old.key != key);
     let is_its_own = old.is_some_and(|old| old.key == key);
@@ -203,33 +190,18 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
     match replaced {
         Some(replaced) => quarantine(write, replaced.key, &set.reason)?,
         // It proved to be good after all.
-        None => {
-            let sql = "DELETE FROM quarantined WHERE digest = ?1 AND generation = ?2";
-            execute(write, sql, params![digest.as_bytes(), to_sql(key.generation)?])?;
-        }
+        None => lift(write, key)?,
     }
     if known.is_some() {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
         execute(write, sql, params![digest.as_bytes(), size])?;
     } else {
-        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, ?3, ?4)";
-        let held = (set.references == 0).then_some(HELD.seconds());
-        execute(write, sql, params![digest.as_bytes(), size, to_sql(set.references)?, held])?;
+        // A count that is too low until it is put right could have the content cleaned away meanwhile. One without names is
+        // held.
+        let references = references(write, digest)?.max(to_sql(set.references)?);
+        insert_content(write, digest, size, references, HELD)?;
     }
-    let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
-        VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
-        key_depth = excluded.key_depth, encoding = excluded.encoding, stored_size = excluded.stored_size,
-        stored_hash = excluded.stored_hash";
-    let stored_size = to_sql(set.blob.stored_size)?;
-    let row = params![
-        digest.as_bytes(),
-        to_sql(key.generation)?,
-        key.layout.depth(),
-        set.blob.encoding.as_str(),
-        stored_size,
-        set.blob.stored_hash.as_bytes()
-    ];
-    execute(write, sql, row)?;
+    let stored_size = insert_representation(write, &set.blob)?;
     let before = if known.is_some() { old.map_or(0, |old| old.stored_size.cast_signed()) } else { 0 };
     let contents = i64::from(known.is_none());
     let change = TotalsChange { contents, stored_bytes: stored_size - before, ..TotalsChange::default() };
@@ -244,7 +216,7 @@ fn release_held(write: &Write<'_>, rows: usize) -> Result<u64> {
     Ok(released as u64)
 }
 
-fn representation(connection: &Connection, digest: Digest) -> Result<Option<StoredBlob>> {
+pub(super) fn representation(connection: &Connection, digest: Digest) -> Result<Option<StoredBlob>> {
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT generation, key_depth, encoding, stored_size, stored_hash FROM representations WHERE digest = ?1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
@@ -260,12 +232,20 @@ fn is_among(connection: &Connection, table: &str, key: BlobKey) -> Result<bool> 
     statement.query_row(row, |row| row.get(0)).map_err(failed)
 }
 
-fn quarantine(connection: &Connection, key: BlobKey, reason: &str) -> Result<()> {
+pub(super) fn quarantine(connection: &Connection, key: BlobKey, reason: &str) -> Result<()> {
+    if key.generation > GENERATION_OF_ORPHAN_MAX {
+        return Ok(());
+    }
     let sql = "INSERT INTO quarantined (digest, generation, key_depth, reason, quarantined_at)
         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
     let (generation, now) = (to_sql(key.generation)?, Stamp::now().seconds());
     execute(connection, sql, params![key.digest.as_bytes(), generation, key.layout.depth(), reason, now])?;
     spend_generation(connection, key.generation)
+}
+
+fn lift(connection: &Connection, key: BlobKey) -> Result<()> {
+    let sql = "DELETE FROM quarantined WHERE digest = ?1 AND generation = ?2";
+    execute(connection, sql, params![key.digest.as_bytes(), to_sql(key.generation)?]).map(drop)
 }
 
 fn list_quarantined(connection: &Connection, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>> {
@@ -309,5 +289,5 @@ fn condemn_quarantined(write: &Write<'_>, key: BlobKey, instead: BlobKey) -> Res
 
 fn spend_generation(connection: &Connection, generation: u64) -> Result<()> {
     let sql = "UPDATE state SET generation_floor = ?1 WHERE id = 1 AND generation_floor < ?1";
-    execute(connection, sql, [to_sql(generation)? + 1]).map(drop)
+    execute(connection, sql, [to_sql(generation.min(GENERATION_OF_ORPHAN_MAX))? + 1]).map(drop)
 }

@@ -12,10 +12,12 @@ use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredCo
 /// See [`MetaStore::list_unused`](crate::store::meta::MetaStore::list_unused).
 pub(super) fn list_unused(connection: &Connection, page: &UnusedPage) -> Result<Vec<UnusedContent>> {
     let failed = |error| sql_error("read the database", error);
+    // Only what can be condemned.
     let sql = "SELECT c.unused_since, c.digest, r.stored_size
         FROM contents c JOIN representations r ON r.digest = c.digest
-        WHERE c.unused_since <= ?1 AND (c.unused_since, c.digest) > (?2, ?3) AND NOT EXISTS (
-            SELECT 1 FROM quarantined q WHERE q.digest = r.digest AND q.generation = r.generation)
+        WHERE c.unused_since <= ?1 AND (c.unused_since, c.digest) > (?2, ?3)
+            AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.digest = c.digest)
+            AND NOT EXISTS (SELECT 1 FROM quarantined q WHERE q.digest = r.digest AND q.generation = r.generation)
         ORDER BY c.unused_since, c.digest LIMIT ?4";
     let (since, digest) = match &page.after {
         Some((since, digest)) => (since.seconds(), digest.as_bytes().as_slice()),
@@ -45,10 +47,12 @@ pub(super) fn condemn(connection: &Write<'_>, digests: &[Digest], unused_since: 
 
 fn condemn_one(connection: &Write<'_>, digest: Digest, unused_since: Stamp) -> Result<Option<StoredBlob>> {
     let failed = |error| sql_error("read the database", error);
+    // A count can be wrong after damage. No content is given up that a name holds, whatever is noted of it.
     let sql = "SELECT r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
         FROM contents c JOIN representations r ON r.digest = c.digest
-        WHERE c.digest = ?1 AND c.refs = 0 AND c.unused_since <= ?2 AND NOT EXISTS (
-            SELECT 1 FROM quarantined q WHERE q.digest = r.digest AND q.generation = r.generation)";
+        WHERE c.digest = ?1 AND c.refs = 0 AND c.unused_since <= ?2
+            AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.digest = c.digest)
+            AND NOT EXISTS (SELECT 1 FROM quarantined q WHERE q.digest = r.digest AND q.generation = r.generation)";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let row = statement.query_row(params![digest.as_bytes(), unused_since.seconds()], |row| raw_blob(row, 0));
     let Some(raw) = row.optional().map_err(failed)? else { return Ok(None) };

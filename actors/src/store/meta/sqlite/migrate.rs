@@ -23,6 +23,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0001_initial.sql"),
     include_str!("schema/0002_quarantine.sql"),
     include_str!("schema/0003_belonging.sql"),
+    include_str!("schema/0004_holders.sql"),
 ];
 
 /// How long a statement waits for a lock that another process holds.

@@ -208,14 +208,15 @@ fn open_reader(path: &Path) -> Result<Connection> {
 
 /// Wraps an error of SQLite by what a caller can do about it.
 fn sql_error(doing: &str, error: rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+    use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, DiskFull, NotADatabase};
     use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
     let extended = error.sqlite_error().map(|error| error.extended_code);
     let kind = match error.sqlite_error_code() {
         Some(DiskFull) => Kind::NoSpace,
         // The index of the log could not grow: SQLite has no better name for a full disk there.
         _ if extended == Some(SQLITE_IOERR_SHMSIZE) => Kind::NoSpace,
-        Some(DatabaseCorrupt | NotADatabase) => Kind::Corrupt,
+        // The transactions keep every constraint of rows that are whole.
+        Some(DatabaseCorrupt | NotADatabase | ConstraintViolation) => Kind::Corrupt,
         Some(_) => Kind::Unavailable,
         None => Kind::Internal,
     };

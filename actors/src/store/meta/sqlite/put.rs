@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::care::{quarantine, representation};
 use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
-use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp};
+use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp, StoredBlob};
 use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, NewIntent, PlanPut, PutCommit, PutPlan};
 
 /// What a name holds now.
@@ -20,8 +21,8 @@ pub(super) fn foresee(connection: &Connection, plan: &PlanPut) -> Result<Option<
     {
         return Ok(Some(PutPlan::Stale { current: current.stamp }));
     }
-    let known = logical_size(connection, plan.digest)?.is_some();
-    Ok(if known { None } else { Some(PutPlan::Missing) })
+    let is_known = known_size(connection, plan.digest)?.is_some();
+    Ok(if is_known { None } else { Some(PutPlan::Missing) })
 }
 
 /// See [`MetaStore::plan_put`](crate::store::meta::MetaStore::plan_put).
@@ -45,7 +46,7 @@ pub(super) fn commit(connection: &Write<'_>, commit: &CommitPut) -> Result<PutCo
     let key = commit.blob.key;
     let current = current(connection, &commit.key)?;
     let stale = current.as_ref().map(|current| current.stamp).filter(|stamp| *stamp > commit.stamp);
-    if logical_size(connection, key.digest)?.is_none() {
+    if known_size(connection, key.digest)?.is_none() {
         // Only a standing intent proves that the object has not been given up to cleaning.
         if !take_intent(connection, commit.intent, key)? {
             return Ok(match stale {
@@ -90,6 +91,10 @@ fn hold(
     if let Some(current) = &current
         && current.digest == digest
     {
+        // A name may outlive what it holds, when rows were lost: the content is to be uploaded anew then.
+        if known_size(connection, digest)?.is_none() {
+            return Ok(false);
+        }
         if current.stamp != stamp {
             let sql = "UPDATE entries SET modified = ?3 WHERE namespace = ?1 AND name = ?2";
             execute(connection, sql, params![key.namespace().id(), key.name(), stamp.seconds()])?;
@@ -111,16 +116,21 @@ fn hold(
 
 /// Gives a content one more reference; returns its logical size, `None` when it is unknown.
 fn add_reference(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
-    let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL WHERE digest = ?1 RETURNING logical_size";
+    let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL
+        WHERE digest = ?1 AND EXISTS (SELECT 1 FROM representations r WHERE r.digest = ?1) RETURNING logical_size";
     counted(connection, sql, params![digest.as_bytes()])
 }
 
-/// Takes one reference from a content; returns its logical size.
+/// Takes one reference from a content; returns its logical size. A name is let go whatever became of its content: 0 when
+/// that is unknown, and a count that is too low already stays what it is.
 fn release(connection: &Connection, digest: Digest) -> Result<i64> {
-    let sql = "UPDATE contents SET refs = refs - 1, unused_since = CASE WHEN refs = 1 THEN ?2 END
+    let sql = "UPDATE contents SET refs = max(refs - 1, 0), unused_since = CASE WHEN refs <= 1 THEN ?2 END
         WHERE digest = ?1 RETURNING logical_size";
     let size = counted(connection, sql, params![digest.as_bytes(), Stamp::now().seconds()])?;
-    size.ok_or_else(|| damaged(&format!("content {digest} has a name but no row")))
+    if size.is_none() {
+        log::error!("a name is let go whose content has no row digest={digest}: run s3dedup verify");
+    }
+    Ok(size.unwrap_or_default())
 }
 
 /// Runs an update of at most one row that returns one number.
@@ -130,30 +140,68 @@ fn counted(connection: &Connection, sql: &str, params: impl rusqlite::Params) ->
     statement.query_row(params, |row| row.get(0)).optional().map_err(failed)
 }
 
-/// Makes an uploaded object the recipe of a content that was unknown, without references yet.
+/// Makes an uploaded object the recipe of a content that was unknown, with the references that names have kept.
 fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
     let blob = &commit.blob;
-    let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
+    let digest = blob.key.digest;
     let size = to_sql(commit.logical_size)?;
-    execute(connection, sql, params![blob.key.digest.as_bytes(), size, Stamp::now().seconds()])?;
-    let sql = "INSERT INTO representations
-        (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
-        VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6)";
-    let stored_size = to_sql(blob.stored_size)?;
-    execute(
-        connection,
-        sql,
-        params![
-            blob.key.digest.as_bytes(),
-            to_sql(blob.key.generation)?,
-            blob.key.layout.depth(),
-            blob.encoding.as_str(),
-            stored_size,
-            blob.stored_hash.as_bytes()
-        ],
-    )?;
-    connection.add_to_totals(TotalsChange { contents: 1, stored_bytes: stored_size, ..TotalsChange::default() });
+    let is_new = logical_size(connection, digest)?.is_none();
+    let mut named = 0;
+    if is_new {
+        named = references(connection, digest)?;
+        insert_content(connection, digest, size, named, Stamp::now())?;
+    }
+    if let Some(stray) = representation(connection, digest)? {
+        quarantine(connection, stray.key, "its content was lost from the database and uploaded anew")?;
+    }
+    let stored_size = insert_representation(connection, blob)?;
+    let change = TotalsChange {
+        contents: i64::from(is_new),
+        stored_bytes: stored_size,
+        logical_bytes: named.saturating_mul(size),
+        ..TotalsChange::default()
+    };
+    connection.add_to_totals(change);
     Ok(())
+}
+
+/// How many names hold a content.
+pub(super) fn references(connection: &Connection, digest: Digest) -> Result<i64> {
+    let failed = |error| sql_error("read the database", error);
+    let mut statement = connection.prepare_cached("SELECT count(*) FROM entries WHERE digest = ?1").map_err(failed)?;
+    statement.query_row([digest.as_bytes()], |row| row.get(0)).map_err(failed)
+}
+
+/// Adds a content that `references` names hold; without any it counts as unused since `unused_since`.
+pub(super) fn insert_content(
+    connection: &Connection,
+    digest: Digest,
+    logical_size: i64,
+    references: i64,
+    unused_since: Stamp,
+) -> Result<()> {
+    let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since)
+        VALUES (?1, ?2, ?3, CASE WHEN ?3 = 0 THEN ?4 END)";
+    execute(connection, sql, params![digest.as_bytes(), logical_size, references, unused_since.seconds()]).map(drop)
+}
+
+/// Notes where the bytes of a content are, instead of what was noted before; returns how many they are.
+pub(super) fn insert_representation(connection: &Connection, blob: &StoredBlob) -> Result<i64> {
+    let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
+        VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
+        key_depth = excluded.key_depth, encoding = excluded.encoding, stored_size = excluded.stored_size,
+        stored_hash = excluded.stored_hash";
+    let stored_size = to_sql(blob.stored_size)?;
+    let row = params![
+        blob.key.digest.as_bytes(),
+        to_sql(blob.key.generation)?,
+        blob.key.layout.depth(),
+        blob.encoding.as_str(),
+        stored_size,
+        blob.stored_hash.as_bytes()
+    ];
+    execute(connection, sql, row)?;
+    Ok(stored_size)
 }
 
 /// Writes an intent under a generation that no object of this content has had or may still have.
@@ -162,7 +210,8 @@ pub(super) fn make_intent(connection: &Connection, digest: Digest, intent: &NewI
     let sql = "SELECT max(
             (SELECT generation_floor FROM state WHERE id = 1),
             coalesce((SELECT max(generation) + 1 FROM intents WHERE digest = ?1), 0),
-            coalesce((SELECT max(generation) + 1 FROM condemned WHERE digest = ?1), 0))";
+            coalesce((SELECT max(generation) + 1 FROM condemned WHERE digest = ?1), 0),
+            coalesce((SELECT max(generation) + 1 FROM representations WHERE digest = ?1), 0))";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let generation: i64 = statement.query_row([digest.as_bytes()], |row| row.get(0)).map_err(failed)?;
     let sql = "INSERT INTO intents (digest, generation, key_depth, instance, made_at) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -191,7 +240,15 @@ fn current(connection: &Connection, key: &EntryKey) -> Result<Option<Current>> {
     Ok(Some(Current { stamp: Stamp::from_seconds(modified), digest }))
 }
 
-/// The size of a content; `None` when it is unknown.
+/// The size of a content whose bytes are stored; `None` when it is unknown, or when it is not known where they are.
+fn known_size(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT c.logical_size FROM contents c JOIN representations r ON r.digest = c.digest WHERE c.digest = ?1";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    statement.query_row([digest.as_bytes()], |row| row.get(0)).optional().map_err(failed)
+}
+
+/// The size that a content is noted with; `None` when it has no row.
 pub(super) fn logical_size(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
     let failed = |error| sql_error("read the database", error);
     let mut statement =
