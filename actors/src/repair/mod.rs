@@ -36,10 +36,6 @@ pub struct Repairer<'a> {
     pub concurrency: usize,
 }
 
-/// An object with a generation above this is left alone, whatever it holds: as generations are spent for all contents at
-/// once, a stranger's made-up number would use them all up.
-const GENERATION_MAX: u64 = 1 << 40;
-
 fn stored(key: BlobKey, info: &BlobInfo) -> StoredBlob {
     StoredBlob { key, encoding: info.encoding, stored_size: info.stored_size, stored_hash: info.stored_hash }
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{GENERATION_MAX, Repairer, Source, stored};
+use super::{Repairer, Source, stored};
 use crate::model::{BlobInfo, BlobKey, Digest, EntryKey, Kind, Result, StoredBlob};
 use crate::patience::patiently;
-use crate::store::meta::Finding;
+use crate::store::meta::{Finding, GENERATION_OF_ORPHAN_MAX};
 use crate::verify::{
     Damage, DamageKind, Phase, Read, Tools, VerifyReport, VerifySettings, VerifyState, before, content_now, read,
     unknown, verify,
@@ -176,7 +176,7 @@ async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Re
     let mut after = None;
     loop {
         let mut page = patiently(async || with.stores.contents.list(after.as_deref(), PAGE_NAMES).await).await?;
-        page.blobs.retain(|(key, _)| key.generation <= GENERATION_MAX);
+        page.blobs.retain(|(key, _)| key.generation <= GENERATION_OF_ORPHAN_MAX);
         for (key, _) in &page.blobs {
             if let Some(loss) = losses.get_mut(&key.digest)
                 && !loss.candidates.contains(key)

@@ -4,11 +4,11 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::plan::prove;
-use super::{GENERATION_MAX, Repairer, stored};
+use super::{Repairer, stored};
 use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Recipe, Result};
 use crate::patience::patiently;
-use crate::store::meta::{SetBlob, SetOutcome, StoredContent};
+use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, SetBlob, SetOutcome, StoredContent};
 use crate::store::tie;
 use crate::verify::{Phase, content_now};
 
@@ -74,7 +74,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
     loop {
         let mut page = patiently(async || with.stores.contents.list(after.as_deref(), PAGE_NAMES).await).await?;
         let listed = page.blobs.len();
-        page.blobs.retain(|(key, _)| key.generation <= GENERATION_MAX);
+        page.blobs.retain(|(key, _)| key.generation <= GENERATION_OF_ORPHAN_MAX);
         rebuilt.strangers += (page.strangers.len() + listed - page.blobs.len()) as u64;
         bytes += page.blobs.iter().map(|(_, size)| size).sum::<u64>();
         // Whatever became of the uploads of the former database: no later one uses their names.

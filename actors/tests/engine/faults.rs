@@ -80,20 +80,20 @@ async fn readers_of_a_store_that_stalls_leave_places_to_others() {
     let test = TestEngine::start_with(|settings| settings.request_slots_max = 8);
     test.put("a", 1, b"hello").await.unwrap();
     test.blob_faults.set(Fault::Stall);
-    let mut open = Vec::new();
-    let refused = loop {
-        let permit = test.engine.admit().expect("a place is left");
-        match test.engine.open(&key("a")).await {
-            Ok(download) => open.push((permit, download)),
-            Err(error) => break error,
-        }
+    // They wait for the first bytes.
+    let readers = futures_util::future::join_all((0..7).map(|_| async {
+        let _permit = test.engine.admit().expect("a place");
+        test.engine.open(&key("a")).await.map(drop).unwrap_err().kind()
+    }));
+    let others = async {
+        tokio::task::yield_now().await;
+        let _permit = test.engine.admit().expect("a place is left");
+        assert_eq!(test.engine.open(&key("a")).await.map(drop).unwrap_err().kind(), Kind::Overloaded);
+        // What needs no store goes on.
+        test.put("b", 1, b"hello").await.unwrap();
     };
-    assert_eq!((open.len(), refused.kind()), (7, Kind::Overloaded));
-    // What needs no store goes on.
-    test.put("b", 1, b"hello").await.unwrap();
-    open.pop();
-    assert!(test.engine.open(&key("a")).await.is_ok());
-    drop(open);
+    let (kinds, ()) = tokio::join!(readers, others);
+    assert_eq!(kinds, [Kind::Unavailable; 7]);
     test.stop().await;
 }
 
