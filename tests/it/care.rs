@@ -122,7 +122,7 @@ fn a_database_that_is_not_there_is_refused_and_not_made() {
     fill(&server);
     let mut store = Store::folder(&server);
     let names = server.temp_dir().join("../names");
-    assert!(store.run(&["export", names.to_str().unwrap()]).status.success());
+    assert!(store.run(&["export", "--output", names.to_str().unwrap()]).status.success());
     server.stop();
     let mistyped = server.data_dir().join("kv.bd");
     store.set("SQLITE_PATH", mistyped.display());
