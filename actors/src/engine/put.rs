@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Handler, Message};
+use rand::Rng;
 
 use super::{Engine, METADATA_WAIT_MAX, gone};
 use crate::failpoint::{self, Point};
@@ -23,8 +24,13 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(300);
 /// What is left at least to each question of a put.
 const ASK_MIN: Duration = Duration::from_millis(500);
 
-/// How often a put starts anew because the content changed hands under it.
-const ROUNDS_MAX: usize = 4;
+/// How often a put plans because the content changed hands under it, or the lock session was lost: with the waits
+/// between, for about a second.
+const ROUNDS_MAX: u32 = 8;
+
+/// What a put that planned twice waits before it plans again, doubled each time and spread by chance: whatever takes
+/// the content away from it gets time to end.
+const ROUND_PAUSE: Duration = Duration::from_millis(10);
 
 /// The answer to [`Engine::put`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +52,11 @@ impl Engine {
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
         let (begun, mark) = (Instant::now(), self.inner.pulse.mark());
         let put = Put { key, stamp, body, begun, mark, asked: AtomicU64::new(0) };
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
+            if let Some(doublings) = round.checked_sub(2) {
+                let pause = ROUND_PAUSE * 2_u32.pow(doublings);
+                tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..=1.0))).await;
+            }
             self.inner.pulse.expect_steady_since(put.mark)?;
             let plan = self.ask(&put, put.plan(None)).await?;
             failpoint::hit(Point::PutAfterPlan).await?;
