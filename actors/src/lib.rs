@@ -9,6 +9,7 @@ mod cluster;
 mod download;
 mod engine;
 pub mod failpoint;
+pub mod filetracker;
 mod lock;
 mod metadata;
 pub mod migrator;

@@ -30,7 +30,7 @@ impl Source for Server {
     }
 
     async fn probe(&self) -> Result<()> {
-        self.0.protocol().await.map(drop)
+        self.0.probe().await
     }
 
     async fn list(&self) -> Result<NameLines> {
