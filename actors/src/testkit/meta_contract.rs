@@ -6,11 +6,17 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, NewIntent, PlanPut, PutCommit, PutPlan, Totals, UnusedPage,
+    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, MigrationJournal, NewIntent, PlanPut, PutCommit, PutPlan,
+    Totals, UnusedPage,
 };
 
+/// All that a store can do.
+pub trait AnyStore: MetaCare + MigrationJournal {}
+
+impl<S: MetaCare + MigrationJournal> AnyStore for S {}
+
 /// The store under test.
-pub type Store = Arc<dyn MetaCare>;
+pub type Store = Arc<dyn AnyStore>;
 
 /// What makes an empty store; the second value keeps its server or folder alive.
 pub type Factory<'a, G> = &'a dyn Fn() -> Pin<Box<dyn Future<Output = (Store, G)> + 'a>>;
@@ -62,6 +68,14 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         an_intent_that_was_condemned_replaces_nothing
         an_object_of_an_intent_can_be_adopted_and_is_not_condemned_then
         a_content_whose_object_is_in_quarantine_is_not_cleaned
+    }
+    use super::journal_contract::*;
+    checks! {
+        an_unfinished_migration_goes_on_and_a_finished_one_begins_anew
+        names_are_pending_once_however_often_they_are_listed
+        names_count_once_when_they_are_settled
+        names_that_cannot_be_copied_are_kept_with_the_reason
+        former_migrations_are_forgotten_bit_by_bit
     }
 }
 

@@ -4,6 +4,7 @@ pub mod blob_contract;
 mod care_contract;
 pub mod faulty;
 pub mod filetracker;
+mod journal_contract;
 pub mod locks;
 pub mod meta_contract;
 pub mod pgbouncer;

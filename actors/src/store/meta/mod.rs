@@ -11,10 +11,12 @@ use async_trait::async_trait;
 use crate::model::{BlobKey, Digest, Entry, EntryKey, KeyLayout, Namespace, Recipe, Result, Stamp, StoredBlob};
 
 mod care;
+mod journal;
 mod postgres;
 mod sqlite;
 
 pub use care::{Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome};
+pub use journal::{Fate, Migration, MigrationCounts, MigrationId, MigrationJournal, MigrationState, Trouble};
 pub use postgres::PostgresStore;
 pub use sqlite::{SqliteSettings, SqliteStore};
 

@@ -19,6 +19,7 @@ mod clean;
 mod clock;
 mod database;
 mod instances;
+mod journal;
 mod migrate;
 mod names;
 mod read;

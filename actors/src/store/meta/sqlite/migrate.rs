@@ -19,7 +19,11 @@ const APPLICATION_ID: [u8; 4] = *b"s3dd";
 const APPLICATION_ID_AT: usize = 68;
 
 /// The schema, one step per version; steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema/0001_initial.sql"), include_str!("schema/0002_quarantine.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema/0001_initial.sql"),
+    include_str!("schema/0002_quarantine.sql"),
+    include_str!("schema/0004_migrations.sql"),
+];
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -17,6 +17,7 @@ use crate::store::blocking::WorkerPool;
 mod audit;
 mod care;
 mod clean;
+mod journal;
 mod migrate;
 mod put;
 mod read;
