@@ -12,6 +12,7 @@ pub mod failpoint;
 pub mod filetracker;
 mod lock;
 mod metadata;
+pub mod migrator;
 pub mod model;
 pub mod repair;
 pub mod runtime;
@@ -26,7 +27,7 @@ pub use cleaner::{CleanerLimits, CleanerSettings};
 pub use cluster::Membership;
 pub use download::Download;
 pub use engine::{
-    ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome, Readiness,
+    ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, Migrated, NameStream, PutOutcome, Readiness,
 };
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;

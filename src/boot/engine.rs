@@ -9,7 +9,10 @@ use s3dedup_actors::failpoint::Point;
 use s3dedup_actors::model::KeyLayout;
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
-use s3dedup_actors::{CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, SpoolLimits};
+use s3dedup_actors::store::meta::MigrationJournal;
+use s3dedup_actors::{
+    CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, EngineTree, SpoolLimits,
+};
 use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
@@ -47,7 +50,7 @@ pub struct EngineControl {
 /// Starts the engine: stores, migrations of the schema, actors. `port` is the one that clients will reach.
 pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
     let instance = config.instance_id(port);
-    let Metadata { store: metadata, registry } = metadata::open(config, &instance).await?;
+    let Metadata { store: metadata, registry, .. } = metadata::open(config, &instance).await?;
     reached(Point::StartAfterOpenMetadata).await?;
     let contents = open_contents(config, FolderStore::open).await?;
     matching::check(metadata.as_ref(), contents.as_ref()).await?;
@@ -80,6 +83,37 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         stopped
     };
     Ok(Started { engine, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
+}
+
+/// An engine without anything in front of it, for commands.
+pub struct Offline {
+    /// The door.
+    pub engine: Engine,
+    /// Its actors.
+    pub tree: EngineTree,
+    /// What migrations are noted in.
+    pub journal: Arc<dyn MigrationJournal>,
+    /// Ready when the engine cannot go on; says why.
+    pub fatal: oneshot::Receiver<String>,
+}
+
+/// Starts an engine that does not clean. It is no member of those that share a database: it serves nobody.
+pub async fn start_offline(config: &Config, holder: &str) -> Result<Offline, StartError> {
+    let Metadata { store: metadata, journal, registry } = metadata::open(config, holder).await?;
+    if let Some(registry) = registry {
+        membership::check_contents(config, registry.as_ref()).await?;
+    }
+    let contents = open_contents(config, FolderStore::open).await?;
+    matching::check(metadata.as_ref(), contents.as_ref()).await?;
+    let (report, fatal) = oneshot::channel();
+    let on_fatal = Box::new(move |why| {
+        // Nobody listens once the command is ending anyway.
+        let _ = report.send(why);
+    });
+    let settings = EngineSettings { cleaner: None, ..engine_settings(config, holder.to_owned()) };
+    let started = Engine::start(settings, metadata, contents, on_fatal);
+    let (engine, tree) = started.map_err(|error| StartError::new(error.to_string()))?;
+    Ok(Offline { engine, tree, journal, fatal })
 }
 
 /// Opens the content store; a folder by `open`: [`FolderStore::open`] for its only user, [`FolderStore::attach`]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use s3dedup_actors::model::Kind;
 use s3dedup_actors::store::instances::InstanceRegistry;
-use s3dedup_actors::store::meta::{MetaStore, PostgresStore, SqliteSettings, SqliteStore};
+use s3dedup_actors::store::meta::{MetaStore, MigrationJournal, PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::store::postgres::{PostgresSettings, TlsMode};
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(4);
 pub struct Metadata {
     /// The store.
     pub store: Arc<dyn MetaStore>,
+    /// The same store, as what migrations are noted in.
+    pub journal: Arc<dyn MigrationJournal>,
     /// Where instances that share the store know each other from.
     pub registry: Option<Arc<dyn InstanceRegistry>>,
 }
@@ -30,10 +32,14 @@ pub struct Metadata {
 /// Opens the store; `instance` is this instance's name.
 pub async fn open(config: &Config, instance: &str) -> Result<Metadata, StartError> {
     match config.kvstorage_type {
-        MetadataType::Sqlite => Ok(Metadata { store: open_sqlite(config)?, registry: None }),
+        MetadataType::Sqlite => {
+            let store = open_sqlite(config)?;
+            Ok(Metadata { journal: Arc::clone(&store) as _, store, registry: None })
+        }
         MetadataType::Postgres => {
             let store = open_postgres(config, instance).await?;
-            Ok(Metadata { store: Arc::clone(&store) as _, registry: Some(store) })
+            let journal = Arc::clone(&store) as _;
+            Ok(Metadata { store: Arc::clone(&store) as _, journal, registry: Some(store) })
         }
     }
 }
@@ -47,7 +53,7 @@ pub fn actors(config: &Config) -> usize {
     }
 }
 
-fn open_sqlite(config: &Config) -> Result<Arc<dyn MetaStore>, StartError> {
+fn open_sqlite(config: &Config) -> Result<Arc<SqliteStore>, StartError> {
     let path = &config.sqlite.path;
     let backlog = config.actors.metadata_backlog_max;
     let connections = config.sqlite.pool_size - actors(config);

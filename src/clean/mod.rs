@@ -16,7 +16,7 @@ use crate::boot::{StartError, engine, folders, matching, membership, metadata};
 use crate::config::{Config, MetadataType, one_line};
 use crate::logging;
 
-pub use show::{table, to_json};
+pub use show::{aligned, table, to_json};
 
 /// How often the progress bar moves.
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ async fn open(config: &Config) -> Result<(Arc<dyn MetaStore>, Arc<dyn BlobStore>
     if config.kvstorage_type == MetadataType::Sqlite && !path.exists() {
         return Err(StartError::new(format!("there is no database path={}", path.display())));
     }
-    let Metadata { store: metadata, registry } = metadata::open(config, "(clean)").await?;
+    let Metadata { store: metadata, registry, .. } = metadata::open(config, "(clean)").await?;
     if let Some(registry) = registry {
         membership::check_contents(config, registry.as_ref()).await?;
     }

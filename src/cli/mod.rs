@@ -3,6 +3,7 @@
 mod care;
 mod clean;
 mod instances;
+mod migrate;
 mod server;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use structopt::clap::{AppSettings, ErrorKind};
 
 use self::care::{ExportCommand, ImportCommand, RepairCommand, VerifyCommand};
 use self::clean::CleanFlags;
+use self::migrate::{CompareCommand, MigrateCommand, MigrateV1Command};
 use self::server::ServerOptions;
 use crate::config::{self, Inputs, Loaded, docs};
 use crate::exit;
@@ -33,6 +35,10 @@ EXAMPLES:
     s3dedup instances --config s3dedup.toml   who serves the same PostgreSQL database
     s3dedup verify --deep --max-mbps 50 --resume verify.state
                                               reads and checks everything, and goes on after an interruption
+    s3dedup migrate --filetracker-url http://old:9999 --report report.json
+                                              copies all files of an old Filetracker server
+    s3dedup compare --filetracker-url http://old:9999 --deep
+                                              whether both hold the same files
 ";
 
 const CONFIGURATION: &str = "\
@@ -75,6 +81,15 @@ enum Command {
     /// Restores names that were exported, where their contents are known; newer names stay
     #[structopt(after_help = care::IMPORT_HELP)]
     Import(ImportCommand),
+    /// Copies all files of an old Filetracker server
+    #[structopt(after_help = migrate::HELP)]
+    Migrate(MigrateCommand),
+    /// Copies all files of an old Filetracker server of version 1 from its disk
+    #[structopt(name = "migrate-v1", after_help = migrate::HELP)]
+    MigrateV1(MigrateV1Command),
+    /// Compares the files of an old Filetracker server with those here
+    #[structopt(after_help = migrate::COMPARE_HELP)]
+    Compare(CompareCommand),
 }
 
 #[derive(StructOpt, Debug)]
@@ -109,6 +124,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Repair(command) => care::repair(command),
         Command::Export(command) => care::export(command),
         Command::Import(command) => care::import(command),
+        Command::Migrate(command) => migrate::migrate(command),
+        Command::MigrateV1(command) => migrate::migrate_v1(command),
+        Command::Compare(command) => migrate::compare(command),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Config {
     /// What repairs may use.
     #[serde(default)]
     pub repair: Repair,
+    /// Migration from an old server.
+    pub migration: Migration,
 }
 
 /// Section `logging`.
@@ -225,6 +227,17 @@ pub struct Compression {
 pub struct Repair {
     /// A server that damaged contents may be fetched from.
     pub fallback_url: Option<String>,
+}
+
+/// Section `migration`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Migration {
+    /// The old server.
+    pub filetracker_url: Option<String>,
+    /// Its directory, if it is of version 1.
+    pub v1_directory: Option<PathBuf>,
+    /// Files that are copied at once.
+    pub max_concurrency: usize,
 }
 
 /// A text that is never shown: neither by `Debug` nor, for want of one, by `Display`.

@@ -180,6 +180,13 @@ pub static SETTINGS: &[Setting] = &[
 
     optional("http://old-filetracker:9999", row("repair.fallback_url", "FALLBACK_URL", "", Kind::Text,
         "server with the Filetracker protocol, its prefix included, that `s3dedup repair` fetches damaged contents from")),
+
+    optional("http://old-filetracker:9999", row("migration.filetracker_url", "FILETRACKER_URL", "", Kind::Text,
+        "old Filetracker server that files are migrated from, its prefix included")),
+    optional("/srv/filetracker", row("migration.v1_directory", "FILETRACKER_V1_DIR", "", Kind::Path,
+        "directory of an old Filetracker server of version 1, the one with `files` in it, that files are migrated from")),
+    number("migration.max_concurrency", "MIGRATION_MAX_CONCURRENCY", "10", (1, 1000), "",
+        "files that a migration copies at once"),
 ];
 
 /// The setting of that key.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Front;
 use super::error::Failure;
+use crate::migrate;
 
 /// Answers one request; `None` when it is not for this part.
 pub fn serve(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse, Failure>> {
@@ -17,7 +18,12 @@ pub fn serve(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse
             let tree = actors(&front.engine.actors());
             Some(Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(tree)))
         }
-        ("/api/actors", _) => Some(Err(Failure::method_not_allowed("GET, HEAD"))),
+        ("/api/migration", &Method::GET | &Method::HEAD) => {
+            let shown =
+                front.engine.migration().map_or_else(|| json!({ "active": false }), |now| migrate::to_json(&now));
+            Some(Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(shown)))
+        }
+        ("/api/actors" | "/api/migration", _) => Some(Err(Failure::method_not_allowed("GET, HEAD"))),
         _ => None,
     }
 }

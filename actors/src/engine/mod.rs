@@ -10,7 +10,7 @@ mod list;
 mod put;
 mod start;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
@@ -19,13 +19,14 @@ use actix::{Actor, Addr, Handler, Message};
 use self::actors::Roster;
 pub use self::actors::{ActorReport, ActorTree};
 pub use self::list::NameStream;
-pub use self::put::PutOutcome;
+pub use self::put::{Migrated, PutOutcome};
 pub use self::start::{EngineSettings, EngineTree};
 use crate::cleaner::CleanerStats;
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::lock::distributed::DistributedLockStats;
 use crate::lock::{LockStats, Locks};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Probe, Timely};
+use crate::migrator::{MigrationProgress, MigrationSnapshot};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
 use crate::runtime::admission::{Admission, Permit};
 use crate::runtime::breaker::Breaker;
@@ -70,6 +71,7 @@ struct Inner {
     uploaders: usize,
     pulse: Pulse,
     is_metadata_near: bool,
+    migration: OnceLock<MigrationProgress>,
 }
 
 /// Whether the engine can do its work.
@@ -158,6 +160,11 @@ impl Engine {
     /// What the periodic cleaner has done.
     pub fn cleaner_stats(&self) -> &CleanerStats {
         &self.inner.cleaner_stats
+    }
+
+    /// How far the migration into this store is, if this process runs one.
+    pub fn migration(&self) -> Option<MigrationSnapshot> {
+        self.inner.migration.get().map(MigrationProgress::snapshot)
     }
 
     /// How many reads found a stored object missing or damaged since the start.

@@ -29,6 +29,20 @@ pub enum PutOutcome {
     },
 }
 
+/// The answer to [`Engine::migrate`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Migrated {
+    /// The name holds the content in the wanted version, durably.
+    Stored {
+        /// Whether the content was unknown and has been uploaded.
+        is_new: bool,
+    },
+    /// A version that is as new, or newer, was there and stays.
+    Stale,
+    /// The name was deleted here.
+    Deleted,
+}
+
 impl Engine {
     /// Lets a name hold a content; newest wins. Durable when it returns.
     ///
@@ -36,23 +50,37 @@ impl Engine {
     /// gets its lock, and all who wait for the lock share the result.
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
         let put = Put { key, stamp, body, begun: self.inner.pulse.mark() };
+        self.store(&put).await.map(|ended| ended.outcome)
+    }
+
+    /// Copies a file from elsewhere: like [`Engine::put`], but a version that is as new stays as it is.
+    pub async fn migrate(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<Migrated> {
+        let put = Put { key, stamp, body, begun: self.inner.pulse.mark() };
+        let ended = self.store(&put).await?;
+        Ok(match ended.outcome {
+            PutOutcome::Stored => Migrated::Stored { is_new: ended.is_new },
+            PutOutcome::Stale { .. } => Migrated::Stale,
+        })
+    }
+
+    async fn store(&self, put: &Put) -> Result<Stored> {
         for _ in 0..ROUNDS_MAX {
             self.inner.pulse.expect_steady_since(put.begun)?;
             let plan = self.metadata(put.plan(None)).await?;
             failpoint::hit(Point::PutAfterPlan).await?;
             let outcome = match plan {
-                PutPlan::Missing => self.put_unknown(&put).await?,
-                plan => Some(settled(plan)?),
+                PutPlan::Missing => self.put_unknown(put).await?,
+                plan => Some(Stored { outcome: settled(plan)?, is_new: false }),
             };
-            if let Some(outcome) = outcome {
-                return Ok(outcome);
+            if let Some(stored) = outcome {
+                return Ok(stored);
             }
         }
         Err(Error::new(Kind::Unavailable, "the content changed hands too often"))
     }
 
     /// Uploads an unknown content under its lock; `None` when the caller is to plan anew.
-    async fn put_unknown(&self, put: &Put) -> Result<Option<PutOutcome>> {
+    async fn put_unknown(&self, put: &Put) -> Result<Option<Stored>> {
         failpoint::hit(Point::PutBeforeLock).await?;
         let lease = match self.inner.locks.acquire(put.body.digest, Instant::now() + LOCK_WAIT_MAX).await? {
             Turn::Granted(lease) => lease,
@@ -64,7 +92,7 @@ impl Engine {
                 if done.is_stored {
                     lease.content_is_stored();
                 }
-                Ok(done.outcome)
+                Ok(done.outcome.map(|outcome| Stored { outcome, is_new: done.is_new }))
             }
             Err(error) => {
                 lease.failed(&error);
@@ -87,7 +115,7 @@ impl Engine {
             PutPlan::Upload { intent, key } => (intent, key),
             plan => {
                 let is_stored = plan == PutPlan::Committed;
-                return Ok(Done { is_stored, outcome: Some(settled(plan)?) });
+                return Ok(Done { is_stored, is_new: false, outcome: Some(settled(plan)?) });
             }
         };
         failpoint::hit(Point::PutAfterIntent).await?;
@@ -106,9 +134,11 @@ impl Engine {
             PutCommit::IntentLost => Done::PLAN_ANEW,
             PutCommit::Committed => {
                 self.remember(put, key);
-                Done { is_stored: true, outcome: Some(PutOutcome::Stored) }
+                Done { is_stored: true, is_new: true, outcome: Some(PutOutcome::Stored) }
             }
-            PutCommit::Stale { current } => Done { is_stored: false, outcome: Some(PutOutcome::Stale { current }) },
+            PutCommit::Stale { current } => {
+                Done { is_stored: false, is_new: true, outcome: Some(PutOutcome::Stale { current }) }
+            }
         })
     }
 
@@ -129,12 +159,21 @@ impl Engine {
 struct Done {
     /// Whether the content is known now, so that those who wait need no upload.
     is_stored: bool,
+    /// Whether this turn uploaded it.
+    is_new: bool,
     /// `None` when the caller is to plan anew.
     outcome: Option<PutOutcome>,
 }
 
 impl Done {
-    const PLAN_ANEW: Self = Self { is_stored: false, outcome: None };
+    const PLAN_ANEW: Self = Self { is_stored: false, is_new: false, outcome: None };
+}
+
+/// How a put ended.
+struct Stored {
+    outcome: PutOutcome,
+    /// Whether the content was unknown and has been uploaded.
+    is_new: bool,
 }
 
 /// One request's wish.

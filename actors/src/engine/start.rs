@@ -1,6 +1,6 @@
 //! Starting the tree of actors, and ending it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
@@ -17,6 +17,7 @@ use crate::lock::distributed::{
 };
 use crate::lock::{LockDirectory, LockStats, Locks};
 use crate::metadata::{MetadataActor, MetadataRouter};
+use crate::migrator::{Copier, MigrationPlan, MigratorActor};
 use crate::model::{Error, KeyLayout, Kind, Result};
 use crate::runtime::admission::Admission;
 use crate::runtime::breaker::Breaker;
@@ -29,7 +30,7 @@ use crate::runtime::pulse::Pulse;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
-use crate::store::meta::{MetaStore, NewIntent};
+use crate::store::meta::{MetaStore, MigrationJournal, NewIntent};
 use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 
 /// How long threads may take to end: one may be inside a call that does not return, and the last one
@@ -39,6 +40,9 @@ const THREADS_END_MAX: Duration = Duration::from_secs(5);
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// How long the batches that the cleaner is at may take to end. What is cut off is done by the next run.
 const CLEANER_END_MAX: Duration = Duration::from_secs(3);
+
+/// How long files that are copied may take to end.
+const MIGRATION_END_MAX: Duration = Duration::from_secs(8);
 
 /// How much the engine may take, and how it does its work.
 #[derive(Clone, Debug)]
@@ -79,6 +83,7 @@ pub struct EngineTree {
     admission: Admission,
     membership: Option<Membership>,
     cleaner: Option<CleanerPlan>,
+    migration: Option<Copier>,
     roster: Roster,
     #[cfg(feature = "testkit")]
     strikes: Vec<(&'static str, actix::Recipient<Strike>)>,
@@ -117,6 +122,7 @@ impl Engine {
             admission,
             membership: None,
             cleaner: None,
+            migration: None,
             #[cfg(feature = "testkit")]
             strikes: Vec::new(),
         };
@@ -188,6 +194,7 @@ impl Engine {
             uploaders,
             pulse,
             is_metadata_near,
+            migration: OnceLock::new(),
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }
@@ -200,6 +207,20 @@ impl EngineTree {
         let _actor = self.child("cluster", move |vital| ClusterActor::new(vital, membership));
         #[cfg(feature = "testkit")]
         self.may_be_struck("cluster", &_actor);
+    }
+
+    /// Migrates files into this store until that is done or the engine ends; at most one migration in the life of an
+    /// engine. `journal` is the metadata store.
+    pub fn migrate(&mut self, engine: &Engine, journal: Arc<dyn MigrationJournal>, plan: MigrationPlan) {
+        let copier = Copier::new(engine.clone(), journal, plan);
+        if engine.inner.migration.set(copier.progress().clone()).is_err() {
+            log::error!("a migration runs already");
+            return;
+        }
+        self.migration = Some(copier.clone());
+        let _actor = self.child("migrator", move |vital| MigratorActor::new(vital, copier));
+        #[cfg(feature = "testkit")]
+        self.may_be_struck("migrator", &_actor);
     }
 
     /// Starts a supervised child on an arbiter of its own and has it watched.
@@ -254,14 +275,22 @@ impl EngineTree {
                 None => true,
             }
         };
-        let (all_left, cleaner_ended) =
-            tokio::join!(timeout(requests_wait_max, self.admission.all_left()), cleaner_ended);
+        let migration_ended = async {
+            let Some(copier) = &self.migration else { return };
+            copier.stop();
+            if timeout(MIGRATION_END_MAX, copier.ended()).await.is_err() {
+                log::info!("the migration is cut off; it goes on at the next start");
+            }
+        };
+        let (all_left, cleaner_ended, ()) =
+            tokio::join!(timeout(requests_wait_max, self.admission.all_left()), cleaner_ended, migration_ended);
         let all_left = all_left.is_ok();
         if !cleaner_ended {
             log::info!("the cleaner is cut off; the next run goes on");
         }
         // It has the stores, which are closed by the last thread to end.
         drop(self.cleaner);
+        drop(self.migration);
         if let Some(membership) = self.membership {
             let left = timeout(LEAVE_MAX, membership.leave()).await;
             if !matches!(left, Ok(Ok(()))) {

@@ -60,6 +60,19 @@ impl OldServer {
         Ok(protocol)
     }
 
+    /// Asks now whether the server answers as the one that it was.
+    pub async fn probe(&self) -> Result<()> {
+        let mut known = self.0.known.lock().await;
+        let protocol = self.find_protocol().await?;
+        match known.replace(Known { protocol, checked: Instant::now() }) {
+            Some(before) if before.protocol != protocol => {
+                *known = Some(before);
+                Err(self.stranger("the old server speaks another protocol than before"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a 404 means that there is no such file: a server of version 2 explains it; otherwise it is looked whether
     /// what answers is still the old server.
     pub(super) async fn expect_absence(&self, answer: &Response, protocol: Protocol) -> Result<()> {

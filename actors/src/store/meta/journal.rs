@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 
+use super::MetaStore;
 use crate::model::{Result, Stamp};
 
 /// The number of a migration.
@@ -169,7 +170,7 @@ pub struct Trouble {
 
 /// Keeps migrations. Every implementation passes the contract suite in `testkit::meta_contract`.
 #[async_trait]
-pub trait MigrationJournal: Send + Sync + 'static {
+pub trait MigrationJournal: MetaStore {
     /// The unfinished migration from this source, or a new one.
     async fn begin_migration(&self, kind: &'static str, source: String) -> Result<Migration>;
 
