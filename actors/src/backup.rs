@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result, Stamp};
-use crate::store::meta::{MetaCare, PlanPut, PutPlan};
+use crate::store::meta::{MetaCare, Origin, PlanPut, PutPlan};
 
 /// The version of the format.
 const FORMAT: u32 = 1;
@@ -160,6 +160,7 @@ fn plan(value: serde_json::Value) -> Result<PlanPut, String> {
         digest: line.sha256.parse().map_err(|_| "the digest cannot be read".to_owned())?,
         logical_size: line.size.unwrap_or_default(),
         intent: None,
+        origin: Origin::Client,
     })
 }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, MigrationJournal, NewIntent, PlanPut, PutCommit, PutPlan,
+    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin, PlanPut, PutCommit, PutPlan,
     Totals, UnusedPage,
 };
 
 /// All that a store can do.
-pub trait AnyStore: MetaCare + MigrationJournal {}
+pub trait AnyStore: MetaCare + MigrationJournal + MirrorJournal {}
 
-impl<S: MetaCare + MigrationJournal> AnyStore for S {}
+impl<S: MetaCare + MigrationJournal + MirrorJournal> AnyStore for S {}
 
 /// The store under test.
 pub type Store = Arc<dyn AnyStore>;
@@ -69,6 +69,16 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         an_object_of_an_intent_can_be_adopted_and_is_not_condemned_then
         a_content_whose_object_is_in_quarantine_is_not_cleaned
     }
+    use super::mirror_contract::*;
+    checks! {
+        a_mirrored_write_marks_its_name_and_others_do_not
+        a_deletion_is_remembered_and_no_copy_brings_the_name_back
+        a_copy_never_replaces_what_is_as_new
+        a_mark_stays_until_its_last_write_is_settled
+        a_claim_keeps_others_away_until_it_runs_out
+        marks_that_failed_come_back_after_their_pause
+        what_is_here_and_what_was_deleted_is_told
+    }
     use super::journal_contract::*;
     checks! {
         an_unfinished_migration_goes_on_and_a_finished_one_begins_anew
@@ -92,10 +102,10 @@ pub(super) fn key(name: &str) -> EntryKey {
 }
 
 /// Content `byte` has `byte * 10` logical and `byte` stored bytes.
-fn plan(name: &str, stamp: i64, byte: u8, with_intent: bool) -> PlanPut {
+pub(super) fn plan(name: &str, stamp: i64, byte: u8, with_intent: bool) -> PlanPut {
     let intent = with_intent.then(|| NewIntent { instance: "test".into(), layout: KeyLayout::new(2) });
     let logical_size = u64::from(byte) * 10;
-    PlanPut { key: key(name), stamp: Stamp::from_seconds(stamp), digest: digest(byte), logical_size, intent }
+    PlanPut { key: key(name), stamp: Stamp::from_seconds(stamp), digest: digest(byte), logical_size, intent, origin: Origin::Client }
 }
 
 pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
@@ -105,7 +115,7 @@ pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
 
 pub(super) fn commit(name: &str, stamp: i64, byte: u8, upload: (IntentId, BlobKey)) -> CommitPut {
     let (intent, blob) = (upload.0, stored(upload.1, byte));
-    CommitPut { key: key(name), stamp: Stamp::from_seconds(stamp), logical_size: u64::from(byte) * 10, intent, blob }
+    CommitPut { key: key(name), stamp: Stamp::from_seconds(stamp), logical_size: u64::from(byte) * 10, intent, blob, origin: Origin::Client }
 }
 
 #[track_caller]

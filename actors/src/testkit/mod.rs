@@ -7,6 +7,7 @@ pub mod filetracker;
 mod journal_contract;
 pub mod locks;
 pub mod meta_contract;
+mod mirror_contract;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;

@@ -11,6 +11,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0001_initial.sql"),
     include_str!("schema/0002_orphans.sql"),
     include_str!("schema/0003_quarantine.sql"),
+    include_str!("schema/0004_mirror.sql"),
     include_str!("schema/0005_migrations.sql"),
 ];
 

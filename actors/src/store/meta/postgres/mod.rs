@@ -21,6 +21,7 @@ mod database;
 mod instances;
 mod journal;
 mod migrate;
+mod mirror;
 mod names;
 mod read;
 mod write;
@@ -77,6 +78,10 @@ impl MetaStore for PostgresStore {
 
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
         write::delete(&self.database, &key, stamp).await
+    }
+
+    async fn delete_beside(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+        write::delete_beside(&self.database, &key, stamp).await
     }
 
     async fn list(&self, page: ListPage) -> Result<NamePage> {
