@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin, PlanPut, PutCommit, PutPlan,
-    Totals, UnusedPage,
+    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin,
+    PlanPut, PutCommit, PutPlan, Totals, UnusedPage,
 };
 
 /// All that a store can do.
@@ -85,6 +85,7 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         names_are_pending_once_however_often_they_are_listed
         names_count_once_when_they_are_settled
         names_that_cannot_be_copied_are_kept_with_the_reason
+        what_was_deleted_during_a_migration_is_not_copied_again
         former_migrations_are_forgotten_bit_by_bit
     }
 }
@@ -105,7 +106,14 @@ pub(super) fn key(name: &str) -> EntryKey {
 pub(super) fn plan(name: &str, stamp: i64, byte: u8, with_intent: bool) -> PlanPut {
     let intent = with_intent.then(|| NewIntent { instance: "test".into(), layout: KeyLayout::new(2) });
     let logical_size = u64::from(byte) * 10;
-    PlanPut { key: key(name), stamp: Stamp::from_seconds(stamp), digest: digest(byte), logical_size, intent, origin: Origin::Client }
+    PlanPut {
+        key: key(name),
+        stamp: Stamp::from_seconds(stamp),
+        digest: digest(byte),
+        logical_size,
+        intent,
+        origin: Origin::Client,
+    }
 }
 
 pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
@@ -115,7 +123,14 @@ pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
 
 pub(super) fn commit(name: &str, stamp: i64, byte: u8, upload: (IntentId, BlobKey)) -> CommitPut {
     let (intent, blob) = (upload.0, stored(upload.1, byte));
-    CommitPut { key: key(name), stamp: Stamp::from_seconds(stamp), logical_size: u64::from(byte) * 10, intent, blob, origin: Origin::Client }
+    CommitPut {
+        key: key(name),
+        stamp: Stamp::from_seconds(stamp),
+        logical_size: u64::from(byte) * 10,
+        intent,
+        blob,
+        origin: Origin::Client,
+    }
 }
 
 #[track_caller]

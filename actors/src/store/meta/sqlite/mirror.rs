@@ -5,13 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::journal::remembers_deletions;
 use super::put::{self, execute};
 use super::writer::Write;
 use super::{SqliteStore, damaged, sql_error, to_sql};
 use crate::model::{EntryKey, Namespace, Result, Stamp};
-use crate::store::meta::{
-    ClaimId, Claimed, DeleteOutcome, KnownHere, Mark, MarkSummary, MirrorJournal, Settled,
-};
+use crate::store::meta::{ClaimId, Claimed, DeleteOutcome, KnownHere, Mark, MarkSummary, MirrorJournal, Settled};
 
 /// Whoever wrote has a moment to tell the old server before others look for it.
 const HEAD_START: Duration = Duration::from_secs(3);
@@ -38,7 +37,14 @@ impl MirrorJournal for SqliteStore {
         self.writer.run(move |write| settle(write, &mark, claim)).await
     }
 
-    async fn fail_mark(&self, key: EntryKey, claim: ClaimId, error: String, pause: Duration, hold: Duration) -> Result<()> {
+    async fn fail_mark(
+        &self,
+        key: EntryKey,
+        claim: ClaimId,
+        error: String,
+        pause: Duration,
+        hold: Duration,
+    ) -> Result<()> {
         let work = move |write: &Write<'_>| {
             let now = milliseconds_now();
             let sql = "UPDATE marks SET attempts = attempts + 1, last_error = ?4, next_at = ?5, claim = NULL,
@@ -60,7 +66,11 @@ impl MirrorJournal for SqliteStore {
     async fn forget_tombstones(&self, rows: usize) -> Result<bool> {
         let limit = to_sql(rows as u64)?;
         let work = move |write: &Write<'_>| {
-            let sql = "DELETE FROM tombstones WHERE (namespace, name) IN (SELECT namespace, name FROM tombstones LIMIT ?1)";
+            if remembers_deletions(write)? {
+                return Ok(0);
+            }
+            let sql =
+                "DELETE FROM tombstones WHERE (namespace, name) IN (SELECT namespace, name FROM tombstones LIMIT ?1)";
             execute(write, sql, [limit])
         };
         Ok(self.writer.run(work).await? >= rows)
@@ -71,12 +81,17 @@ impl MirrorJournal for SqliteStore {
 pub(super) fn delete_beside(write: &Write<'_>, key: &EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
     let outcome = put::delete(write, key, stamp)?;
     if !matches!(outcome, DeleteOutcome::Stale { .. }) {
-        let sql = "INSERT INTO tombstones (namespace, name, modified) VALUES (?1, ?2, ?3)
-            ON CONFLICT (namespace, name) DO UPDATE SET modified = max(modified, excluded.modified)";
-        execute(write, sql, params![key.namespace().id(), key.name(), stamp.seconds()])?;
+        bury(write, key, stamp)?;
         mark(write, key, HEAD_START)?;
     }
     Ok(outcome)
+}
+
+/// Remembers a deletion, so that no copy brings the name back.
+pub(super) fn bury(write: &Write<'_>, key: &EntryKey, stamp: Stamp) -> Result<()> {
+    let sql = "INSERT INTO tombstones (namespace, name, modified) VALUES (?1, ?2, ?3)
+        ON CONFLICT (namespace, name) DO UPDATE SET modified = max(modified, excluded.modified)";
+    execute(write, sql, params![key.namespace().id(), key.name(), stamp.seconds()]).map(drop)
 }
 
 /// Marks a name that a client has just written.
