@@ -8,7 +8,7 @@ use crate::lock::{Lease, Turn};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::runtime::pulse::Mark;
 use crate::store::blob::Spooled;
-use crate::store::meta::{CommitPut, IntentId, PlanPut, PutCommit, PutPlan};
+use crate::store::meta::{CommitPut, IntentId, Origin, PlanPut, PutCommit, PutPlan};
 use crate::upload::UploadBlob;
 
 /// How long a request waits for another one that uploads the same content, here or in another instance.
@@ -48,18 +48,37 @@ impl Engine {
     ///
     /// A known content takes one transaction and no lock; an unknown one is uploaded by whoever
     /// gets its lock, and all who wait for the lock share the result.
+    ///
+    /// With an old server beside this store its version counts, too, and it is told; see [`beside`](super::beside).
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
-        let put = Put { key, stamp, body, begun: self.inner.pulse.mark() };
-        self.store(&put).await.map(|ended| ended.outcome)
+        let begun = self.inner.pulse.mark();
+        let Some(beside) = self.beside() else {
+            let put = Put { key, stamp, body, begun, origin: Origin::Client };
+            return self.store(&put).await?.answer();
+        };
+        // When the old server does not answer, it is found out as soon as it is told.
+        if let Ok(Some(there)) = beside.look(&key).await
+            && there.stamp > stamp
+        {
+            return Ok(PutOutcome::Stale { current: there.stamp });
+        }
+        let put = Put { key, stamp, body, begun, origin: Origin::Mirrored };
+        let outcome = self.store(&put).await?.answer()?;
+        if outcome == PutOutcome::Stored {
+            beside.tell_soon(self, &put.key).await;
+        }
+        Ok(outcome)
     }
 
-    /// Copies a file from elsewhere: like [`Engine::put`], but a version that is as new stays as it is.
+    /// Copies a file from elsewhere: like [`Engine::put`], but a version that is as new stays as it is, and a name that was
+    /// deleted here in that version or a newer one stays deleted.
     pub async fn migrate(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<Migrated> {
-        let put = Put { key, stamp, body, begun: self.inner.pulse.mark() };
+        let put = Put { key, stamp, body, begun: self.inner.pulse.mark(), origin: Origin::Copied };
         let ended = self.store(&put).await?;
-        Ok(match ended.outcome {
-            PutOutcome::Stored => Migrated::Stored { is_new: ended.is_new },
-            PutOutcome::Stale { .. } => Migrated::Stale,
+        Ok(match ended.end {
+            End::Stored => Migrated::Stored { is_new: ended.is_new },
+            End::Stale { .. } => Migrated::Stale,
+            End::Deleted => Migrated::Deleted,
         })
     }
 
@@ -70,7 +89,7 @@ impl Engine {
             failpoint::hit(Point::PutAfterPlan).await?;
             let outcome = match plan {
                 PutPlan::Missing => self.put_unknown(put).await?,
-                plan => Some(Stored { outcome: settled(plan)?, is_new: false }),
+                plan => Some(Stored { end: settled(plan)?, is_new: false }),
             };
             if let Some(stored) = outcome {
                 return Ok(stored);
@@ -92,7 +111,7 @@ impl Engine {
                 if done.is_stored {
                     lease.content_is_stored();
                 }
-                Ok(done.outcome.map(|outcome| Stored { outcome, is_new: done.is_new }))
+                Ok(done.end.map(|end| Stored { end, is_new: done.is_new }))
             }
             Err(error) => {
                 lease.failed(&error);
@@ -115,7 +134,7 @@ impl Engine {
             PutPlan::Upload { intent, key } => (intent, key),
             plan => {
                 let is_stored = plan == PutPlan::Committed;
-                return Ok(Done { is_stored, is_new: false, outcome: Some(settled(plan)?) });
+                return Ok(Done { is_stored, is_new: false, end: Some(settled(plan)?) });
             }
         };
         failpoint::hit(Point::PutAfterIntent).await?;
@@ -134,11 +153,10 @@ impl Engine {
             PutCommit::IntentLost => Done::PLAN_ANEW,
             PutCommit::Committed => {
                 self.remember(put, key);
-                Done { is_stored: true, is_new: true, outcome: Some(PutOutcome::Stored) }
+                Done { is_stored: true, is_new: true, end: Some(End::Stored) }
             }
-            PutCommit::Stale { current } => {
-                Done { is_stored: false, is_new: true, outcome: Some(PutOutcome::Stale { current }) }
-            }
+            PutCommit::Stale { current } => Done { is_stored: false, is_new: true, end: Some(End::Stale { current }) },
+            PutCommit::Deleted => Done { is_stored: false, is_new: false, end: Some(End::Deleted) },
         })
     }
 
@@ -162,18 +180,39 @@ struct Done {
     /// Whether this turn uploaded it.
     is_new: bool,
     /// `None` when the caller is to plan anew.
-    outcome: Option<PutOutcome>,
+    end: Option<End>,
 }
 
 impl Done {
-    const PLAN_ANEW: Self = Self { is_stored: false, is_new: false, outcome: None };
+    const PLAN_ANEW: Self = Self { is_stored: false, is_new: false, end: None };
 }
 
 /// How a put ended.
 struct Stored {
-    outcome: PutOutcome,
+    end: End,
     /// Whether the content was unknown and has been uploaded.
     is_new: bool,
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Stored,
+    Stale {
+        current: Stamp,
+    },
+    /// Only a copy comes too late for this.
+    Deleted,
+}
+
+impl Stored {
+    /// What a client is told.
+    fn answer(self) -> Result<PutOutcome> {
+        match self.end {
+            End::Stored => Ok(PutOutcome::Stored),
+            End::Stale { current } => Ok(PutOutcome::Stale { current }),
+            End::Deleted => Err(Error::new(Kind::Internal, "internal error")),
+        }
+    }
 }
 
 /// One request's wish.
@@ -182,12 +221,20 @@ struct Put {
     stamp: Stamp,
     body: Spooled,
     begun: Mark,
+    origin: Origin,
 }
 
 impl Put {
     fn plan(&self, intent: Option<crate::store::meta::NewIntent>) -> PlanPut {
         let (key, stamp) = (self.key.clone(), self.stamp);
-        PlanPut { key, stamp, digest: self.body.digest, logical_size: self.body.logical_size, intent }
+        PlanPut {
+            key,
+            stamp,
+            digest: self.body.digest,
+            logical_size: self.body.logical_size,
+            intent,
+            origin: self.origin,
+        }
     }
 
     fn commit(&self, intent: IntentId, key: BlobKey) -> CommitPut {
@@ -198,15 +245,16 @@ impl Put {
             stored_hash: self.body.stored_hash,
         };
         let logical_size = self.body.logical_size;
-        CommitPut { key: self.key.clone(), stamp: self.stamp, logical_size, intent, blob }
+        CommitPut { key: self.key.clone(), stamp: self.stamp, logical_size, intent, blob, origin: self.origin }
     }
 }
 
 /// The outcome of a plan that needs no upload.
-fn settled(plan: PutPlan) -> Result<PutOutcome> {
+fn settled(plan: PutPlan) -> Result<End> {
     match plan {
-        PutPlan::Committed => Ok(PutOutcome::Stored),
-        PutPlan::Stale { current } => Ok(PutOutcome::Stale { current }),
+        PutPlan::Committed => Ok(End::Stored),
+        PutPlan::Stale { current } => Ok(End::Stale { current }),
+        PutPlan::Deleted => Ok(End::Deleted),
         PutPlan::Missing | PutPlan::Upload { .. } => Err(Error::new(Kind::Internal, "internal error")),
     }
 }

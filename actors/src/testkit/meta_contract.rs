@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin, PlanPut, PutCommit, PutPlan,
-    Totals, UnusedPage,
+    CommitPut, DeleteOutcome, IntentId, ListPage, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin,
+    PlanPut, PutCommit, PutPlan, Totals, UnusedPage,
 };
 
 /// All that a store can do.
@@ -105,7 +105,14 @@ pub(super) fn key(name: &str) -> EntryKey {
 pub(super) fn plan(name: &str, stamp: i64, byte: u8, with_intent: bool) -> PlanPut {
     let intent = with_intent.then(|| NewIntent { instance: "test".into(), layout: KeyLayout::new(2) });
     let logical_size = u64::from(byte) * 10;
-    PlanPut { key: key(name), stamp: Stamp::from_seconds(stamp), digest: digest(byte), logical_size, intent, origin: Origin::Client }
+    PlanPut {
+        key: key(name),
+        stamp: Stamp::from_seconds(stamp),
+        digest: digest(byte),
+        logical_size,
+        intent,
+        origin: Origin::Client,
+    }
 }
 
 pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
@@ -115,7 +122,14 @@ pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
 
 pub(super) fn commit(name: &str, stamp: i64, byte: u8, upload: (IntentId, BlobKey)) -> CommitPut {
     let (intent, blob) = (upload.0, stored(upload.1, byte));
-    CommitPut { key: key(name), stamp: Stamp::from_seconds(stamp), logical_size: u64::from(byte) * 10, intent, blob, origin: Origin::Client }
+    CommitPut {
+        key: key(name),
+        stamp: Stamp::from_seconds(stamp),
+        logical_size: u64::from(byte) * 10,
+        intent,
+        blob,
+        origin: Origin::Client,
+    }
 }
 
 #[track_caller]
@@ -617,7 +631,7 @@ async fn concurrent_writers_keep_the_counts(store: Store) {
                         ok(store.commit_put(commit(&name, stamp, byte, (intent, key))).await);
                     }
                     PutPlan::Committed | PutPlan::Stale { .. } => {}
-                    PutPlan::Missing => panic!("an intent was asked for"),
+                    PutPlan::Missing | PutPlan::Deleted => panic!("an intent was asked for"),
                 }
                 if round % 5 == 0 {
                     delete(&store, &name, stamp).await;

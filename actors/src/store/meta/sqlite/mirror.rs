@@ -9,9 +9,7 @@ use super::put::{self, execute};
 use super::writer::Write;
 use super::{SqliteStore, damaged, sql_error, to_sql};
 use crate::model::{EntryKey, Namespace, Result, Stamp};
-use crate::store::meta::{
-    ClaimId, Claimed, DeleteOutcome, KnownHere, Mark, MarkSummary, MirrorJournal, Settled,
-};
+use crate::store::meta::{ClaimId, Claimed, DeleteOutcome, KnownHere, Mark, MarkSummary, MirrorJournal, Settled};
 
 /// Whoever wrote has a moment to tell the old server before others look for it.
 const HEAD_START: Duration = Duration::from_secs(3);
@@ -38,7 +36,14 @@ impl MirrorJournal for SqliteStore {
         self.writer.run(move |write| settle(write, &mark, claim)).await
     }
 
-    async fn fail_mark(&self, key: EntryKey, claim: ClaimId, error: String, pause: Duration, hold: Duration) -> Result<()> {
+    async fn fail_mark(
+        &self,
+        key: EntryKey,
+        claim: ClaimId,
+        error: String,
+        pause: Duration,
+        hold: Duration,
+    ) -> Result<()> {
         let work = move |write: &Write<'_>| {
             let now = milliseconds_now();
             let sql = "UPDATE marks SET attempts = attempts + 1, last_error = ?4, next_at = ?5, claim = NULL,
@@ -60,7 +65,8 @@ impl MirrorJournal for SqliteStore {
     async fn forget_tombstones(&self, rows: usize) -> Result<bool> {
         let limit = to_sql(rows as u64)?;
         let work = move |write: &Write<'_>| {
-            let sql = "DELETE FROM tombstones WHERE (namespace, name) IN (SELECT namespace, name FROM tombstones LIMIT ?1)";
+            let sql =
+                "DELETE FROM tombstones WHERE (namespace, name) IN (SELECT namespace, name FROM tombstones LIMIT ?1)";
             execute(write, sql, [limit])
         };
         Ok(self.writer.run(work).await? >= rows)
@@ -169,10 +175,8 @@ fn are_here(connection: &Connection, namespace: Namespace, names: &[String]) -> 
     let mut known = Vec::with_capacity(names.len());
     for name in names {
         let sql = "SELECT 1 FROM entries WHERE namespace = ?1 AND name = ?2";
-        known.push(match number(connection, sql, params![namespace.id(), name])? {
-            Some(_) => KnownHere::Yes,
-            None => tombstone(connection, namespace, name)?.map_or(KnownHere::No, KnownHere::Deleted),
-        });
+        let is_here = number(connection, sql, params![namespace.id(), name])?.is_some();
+        known.push(KnownHere { is_here, deleted: tombstone(connection, namespace, name)? });
     }
     Ok(known)
 }
