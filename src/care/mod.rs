@@ -125,6 +125,7 @@ fn sqlite_settings(config: &Config) -> SqliteSettings {
     SqliteSettings { path: config.sqlite.path.clone(), connections: READERS, backlog: BACKLOG }
 }
 
+/// What reads objects, at a pace.
 pub fn examiner(config: &Config, mbps: Option<f64>) -> Result<Examiner, String> {
     let pace = mbps.map_or_else(Pace::unbounded, |mbps| Pace::bytes_per_second(mbps * 1e6));
     Examiner::start(config.actors.cpu_threads(), pace).map_err(|error| format!("cannot start threads: {error}"))
