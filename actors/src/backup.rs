@@ -138,7 +138,7 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
             match outcome {
                 PutPlan::Committed => imported.restored += 1,
                 PutPlan::Stale { .. } => imported.newer += 1,
-                PutPlan::Missing | PutPlan::Upload { .. } => {
+                PutPlan::Missing | PutPlan::Deleted | PutPlan::Upload { .. } => {
                     imported.missing += 1;
                     if imported.first_missing.len() < MISSING_MAX {
                         imported.first_missing.push((key, digest));

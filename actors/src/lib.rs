@@ -27,7 +27,8 @@ pub use cleaner::{CleanerLimits, CleanerSettings};
 pub use cluster::Membership;
 pub use download::Download;
 pub use engine::{
-    ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, Migrated, NameStream, PutOutcome, Readiness,
+    ActorReport, ActorTree, BesideReport, BesideSettings, Description, Engine, EngineSettings, EngineTree, Fetched,
+    Gauges, Migrated, NameStream, PutOutcome, Readiness, Reading,
 };
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;

@@ -4,6 +4,7 @@
 //! (engine, locks, metadata and uploads, stores), never up.
 
 mod actors;
+pub(crate) mod beside;
 mod delete;
 mod get;
 mod list;
@@ -18,6 +19,8 @@ use actix::{Actor, Addr, Handler, Message};
 
 use self::actors::Roster;
 pub use self::actors::{ActorReport, ActorTree};
+use self::beside::Beside;
+pub use self::beside::{BesideReport, BesideSettings, Description, Fetched, Reading};
 pub use self::list::NameStream;
 pub use self::put::{Migrated, PutOutcome};
 pub use self::start::{EngineSettings, EngineTree};
@@ -72,6 +75,7 @@ struct Inner {
     pulse: Pulse,
     is_metadata_near: bool,
     migration: OnceLock<MigrationProgress>,
+    beside: OnceLock<Beside>,
 }
 
 /// Whether the engine can do its work.
@@ -160,6 +164,16 @@ impl Engine {
     /// What the periodic cleaner has done.
     pub fn cleaner_stats(&self) -> &CleanerStats {
         &self.inner.cleaner_stats
+    }
+
+    /// The old server beside this store, if there is one.
+    fn beside(&self) -> Option<&Beside> {
+        self.inner.beside.get()
+    }
+
+    /// What goes on between this store and the old server beside it, if there is one.
+    pub fn beside_report(&self) -> Option<BesideReport> {
+        self.beside().map(Beside::report)
     }
 
     /// How far the migration into this store is, if this process runs one.

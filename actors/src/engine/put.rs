@@ -48,9 +48,26 @@ impl Engine {
     ///
     /// A known content takes one transaction and no lock; an unknown one is uploaded by whoever
     /// gets its lock, and all who wait for the lock share the result.
+    ///
+    /// With an old server beside this store its version counts, too, and it is told; see [`beside`](super::beside).
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
-        let put = Put { key, stamp, body, begun: self.inner.pulse.mark(), origin: Origin::Client };
-        self.store(&put).await?.answer()
+        let begun = self.inner.pulse.mark();
+        let Some(beside) = self.beside() else {
+            let put = Put { key, stamp, body, begun, origin: Origin::Client };
+            return self.store(&put).await?.answer();
+        };
+        // When the old server does not answer, it is found out as soon as it is told.
+        if let Ok(Some(there)) = beside.look(&key).await
+            && there.stamp > stamp
+        {
+            return Ok(PutOutcome::Stale { current: there.stamp });
+        }
+        let put = Put { key, stamp, body, begun, origin: Origin::Mirrored };
+        let outcome = self.store(&put).await?.answer()?;
+        if outcome == PutOutcome::Stored {
+            beside.tell_soon(self, &put.key).await;
+        }
+        Ok(outcome)
     }
 
     /// Copies a file from elsewhere: like [`Engine::put`], but a version that is as new stays as it is, and a name that was

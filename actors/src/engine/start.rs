@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actors::Roster;
+use super::beside::{Beside, BesideSettings, MirrorActor};
 use super::{Engine, Inner};
 use crate::cleaner::{CleanerActor, CleanerPlan, CleanerSettings, CleanerStats};
 use crate::cluster::{ClusterActor, Membership};
@@ -41,6 +42,8 @@ const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// How long the batches that the cleaner is at may take to end. What is cut off is done by the next run.
 const CLEANER_END_MAX: Duration = Duration::from_secs(3);
 
+/// How long what the old server is being told may take to end.
+const MIRROR_END_MAX: Duration = Duration::from_secs(5);
 /// How long files that are copied may take to end.
 const MIGRATION_END_MAX: Duration = Duration::from_secs(8);
 
@@ -84,6 +87,7 @@ pub struct EngineTree {
     membership: Option<Membership>,
     cleaner: Option<CleanerPlan>,
     migration: Option<Copier>,
+    beside: Option<Beside>,
     roster: Roster,
     #[cfg(feature = "testkit")]
     strikes: Vec<(&'static str, actix::Recipient<Strike>)>,
@@ -123,6 +127,7 @@ impl Engine {
             membership: None,
             cleaner: None,
             migration: None,
+            beside: None,
             #[cfg(feature = "testkit")]
             strikes: Vec::new(),
         };
@@ -195,6 +200,7 @@ impl Engine {
             pulse,
             is_metadata_near,
             migration: OnceLock::new(),
+            beside: OnceLock::new(),
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }
@@ -221,6 +227,24 @@ impl EngineTree {
         let _actor = self.child("migrator", move |vital| MigratorActor::new(vital, copier));
         #[cfg(feature = "testkit")]
         self.may_be_struck("migrator", &_actor);
+    }
+
+    /// Lets the store stand beside an old server from now on: see [`beside`](super::beside). To be called once, before the
+    /// first request.
+    pub fn stand_beside(&mut self, engine: &Engine, settings: BesideSettings) {
+        let beside = Beside::new(settings);
+        if engine.inner.beside.set(beside.clone()).is_err() {
+            log::error!("there is an old server beside this store already");
+            return;
+        }
+        self.beside = Some(beside.clone());
+        let (engine, worker) = (engine.clone(), beside.clone());
+        let _actor = self.child("mirror", move |vital| MirrorActor::new(vital, engine, worker));
+        #[cfg(feature = "testkit")]
+        self.may_be_struck("mirror", &_actor);
+        if let Some((_, arbiter)) = self.arbiters.last() {
+            beside.work_on(arbiter.handle());
+        }
     }
 
     /// Starts a supervised child on an arbiter of its own and has it watched.
@@ -284,6 +308,10 @@ impl EngineTree {
         };
         let (all_left, cleaner_ended, ()) =
             tokio::join!(timeout(requests_wait_max, self.admission.all_left()), cleaner_ended, migration_ended);
+        if let Some(beside) = self.beside {
+            // Requests told it things until now; what is cut off is marked.
+            beside.stop(MIRROR_END_MAX).await;
+        }
         let all_left = all_left.is_ok();
         if !cleaner_ended {
             log::info!("the cleaner is cut off; the next run goes on");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::meta_contract::{Store, begin, commit, digest, get, key, ok, plan, put};
+use super::meta_contract::{Store, begin, commit, get, key, ok, plan, put};
 use crate::model::{Namespace, Stamp};
 use crate::store::meta::{
     ClaimId, Claimed, CommitPut, DeleteOutcome, KnownHere, Mark, Origin, PlanPut, PutCommit, PutPlan, Settled,
@@ -88,9 +88,9 @@ pub(super) async fn a_copy_never_replaces_what_is_as_new(store: Store) {
         let copied = CommitPut { origin: Origin::Copied, ..commit("a", stamp, 3, upload) };
         assert_eq!(ok(store.commit_put(copied).await), PutCommit::Stale { current: at(5) });
     }
-    assert_eq!(get(&store, "a").await.digest, digest(1));
+    assert_eq!(get(&store, "a").await, Some((5, 1)));
     assert_eq!(ok(store.plan_put(from(Origin::Copied, "a", 6, 2)).await), PutPlan::Committed);
-    assert_eq!(get(&store, "a").await.digest, digest(2));
+    assert_eq!(get(&store, "a").await, Some((6, 2)));
 }
 
 pub(super) async fn a_mark_stays_until_its_last_write_is_settled(store: Store) {
@@ -149,5 +149,9 @@ pub(super) async fn what_is_here_and_what_was_deleted_is_told(store: Store) {
     ok(store.delete_beside(key("gone"), at(7)).await);
     let names = ["never", "here", "gone"].map(str::to_owned).to_vec();
     let known = ok(store.are_here(Namespace::FILETRACKER, names).await);
-    assert_eq!(known, [KnownHere::No, KnownHere::Yes, KnownHere::Deleted(at(7))]);
+    let gone = KnownHere { is_here: false, deleted: Some(at(7)) };
+    assert_eq!(known, [KnownHere::default(), KnownHere { is_here: true, deleted: None }, gone]);
+    put(&store, "gone", 3, 1).await;
+    let again = ok(store.are_here(Namespace::FILETRACKER, vec!["gone".to_owned()]).await);
+    assert_eq!(again, [KnownHere { is_here: true, deleted: Some(at(7)) }]);
 }

@@ -172,7 +172,8 @@ impl Stores {
         let body = spooled(bytes, Place::Memory);
         let intent = Some(NewIntent { instance: "test".into(), layout: self.layout });
         let (key, stamp, logical_size) = (key(name), Stamp::from_seconds(stamp), body.logical_size);
-        let plan = PlanPut { key: key.clone(), stamp, digest: body.digest, logical_size, intent, origin: Origin::Client };
+        let plan =
+            PlanPut { key: key.clone(), stamp, digest: body.digest, logical_size, intent, origin: Origin::Client };
         match self.metadata.plan_put(plan).await.expect("a plan") {
             PutPlan::Committed => None,
             PutPlan::Upload { intent, key: blob_key } => {

@@ -12,7 +12,9 @@ fn every_kind_of_difference_is_found() {
     let url = old.url();
     let server = TestServer::builder().start();
     let base = 1_700_000_000;
-    for (name, there) in [("same", "same"), ("version", "version"), ("bytes", "one"), ("size", "longer"), ("there", "x")] {
+    for (name, there) in
+        [("same", "same"), ("version", "version"), ("bytes", "one"), ("size", "longer"), ("there", "x")]
+    {
         put(&old, name, base, there.as_bytes());
     }
     for (name, offset, here) in
@@ -20,7 +22,8 @@ fn every_kind_of_difference_is_found() {
     {
         upload(&server, name, offset, here.as_bytes()).send().assert_status(200);
     }
-    let want = [("bytes", "content"), ("here", "extra"), ("size", "size"), ("there", "missing"), ("version", "version")];
+    let want =
+        [("bytes", "content"), ("here", "extra"), ("size", "size"), ("there", "missing"), ("version", "version")];
     let found = differences(&server, &["--filetracker-url", &url]);
     assert_eq!(found.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).collect::<Vec<_>>(), want);
 

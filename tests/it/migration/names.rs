@@ -76,7 +76,8 @@ fn a_signal_stops_it_and_the_same_command_goes_on() {
         let mut child = command.stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap();
         eventually("it copies", || {
             let begun = fs::read_to_string(&out).unwrap();
-            (begun.contains("all names are known") || begun.contains("the migration goes on state=copying")).then_some(())
+            (begun.contains("all names are known") || begun.contains("the migration goes on state=copying"))
+                .then_some(())
         });
         std::thread::sleep(Duration::from_millis(300));
         kill_process(Pid::from_child(&child), signal).unwrap();

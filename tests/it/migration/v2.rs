@@ -160,8 +160,10 @@ fn what_is_broken_on_the_old_server_is_reported_and_nothing_else_suffers() {
     // What the old server serves for the victim has the size of what it holds: nobody can know better.
     let odd: Vec<_> = not_copied.keys().filter(|name| !want.contains(&name.as_str()) && *name != "victim").collect();
     assert_eq!(odd.len(), 3, "two halves of a line and bytes that are no text: {not_copied:?}");
-    assert_eq!(migration["files"]["failed"].as_u64().unwrap() + migration["files"]["gone"].as_u64().unwrap(),
-        not_copied.len() as u64);
+    assert_eq!(
+        migration["files"]["failed"].as_u64().unwrap() + migration["files"]["gone"].as_u64().unwrap(),
+        not_copied.len() as u64
+    );
 
     // All that differs was named.
     let found = differences(&server, &["--filetracker-url", &url]);

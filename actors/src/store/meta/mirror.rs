@@ -73,14 +73,12 @@ pub struct MarkSummary {
 }
 
 /// What is known here of a name that the old server has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KnownHere {
-    /// Nothing.
-    No,
-    /// It is here, in some version.
-    Yes,
-    /// It was deleted here.
-    Deleted(Stamp),
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct KnownHere {
+    /// Whether it is here, in some version.
+    pub is_here: bool,
+    /// The newest version that was deleted here; it may have been stored again since.
+    pub deleted: Option<Stamp>,
 }
 
 /// Keeps marks and tombstones. Every implementation passes the contract suite in `testkit::meta_contract`.
@@ -99,7 +97,14 @@ pub trait MirrorJournal: MetaStore {
     async fn settle_mark(&self, mark: Mark, claim: ClaimId) -> Result<Settled>;
 
     /// The old server could not be told: again after the time `pause`, and by nobody at all for the time `hold`.
-    async fn fail_mark(&self, key: EntryKey, claim: ClaimId, error: String, pause: Duration, hold: Duration) -> Result<()>;
+    async fn fail_mark(
+        &self,
+        key: EntryKey,
+        claim: ClaimId,
+        error: String,
+        pause: Duration,
+        hold: Duration,
+    ) -> Result<()>;
 
     /// All marks together.
     async fn mark_summary(&self) -> Result<MarkSummary>;

@@ -35,16 +35,7 @@ const SETTLE: Sql = Sql {
 
 const FAIL: Sql = Sql {
     text: "SELECT s3dedup.fail_mark($1, $2, $3, $4, $5, $6, $7, $8)",
-    types: &[
-        Type::TIMESTAMPTZ,
-        Type::INT4,
-        Type::TEXT,
-        Type::BYTEA,
-        Type::INT8,
-        Type::TEXT,
-        Type::INT8,
-        Type::INT8,
-    ],
+    types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::BYTEA, Type::INT8, Type::TEXT, Type::INT8, Type::INT8],
 };
 
 const SUMMARY: Sql = Sql {
@@ -63,8 +54,7 @@ const ARE_HERE: Sql = Sql {
     types: &[Type::INT4, Type::TEXT_ARRAY, Type::BYTEA_ARRAY],
 };
 
-const FORGET: Sql =
-    Sql { text: "SELECT s3dedup.forget_tombstones($1, $2)", types: &[Type::TIMESTAMPTZ, Type::INT8] };
+const FORGET: Sql = Sql { text: "SELECT s3dedup.forget_tombstones($1, $2)", types: &[Type::TIMESTAMPTZ, Type::INT8] };
 
 #[async_trait]
 impl MirrorJournal for PostgresStore {
@@ -92,7 +82,8 @@ impl MirrorJournal for PostgresStore {
     }
 
     async fn claim_due_marks(&self, claim: ClaimId, lease: Duration, rows: usize) -> Result<Vec<Mark>> {
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&claim.0, &milliseconds(lease), &limit(rows)];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&claim.0, &milliseconds(lease), &limit(rows)];
         let answer = self.database.write(Again::Harmless, &CLAIM_DUE, &parameters).await?;
         let mark = |row| {
             let namespace = Namespace::from_id(column::<i32>(row, 0)?.cast_unsigned());
@@ -116,7 +107,14 @@ impl MirrorJournal for PostgresStore {
         })
     }
 
-    async fn fail_mark(&self, key: EntryKey, claim: ClaimId, error: String, pause: Duration, hold: Duration) -> Result<()> {
+    async fn fail_mark(
+        &self,
+        key: EntryKey,
+        claim: ClaimId,
+        error: String,
+        pause: Duration,
+        hold: Duration,
+    ) -> Result<()> {
         let name = StoredName::new(&key);
         let (pause, hold) = (milliseconds(pause), milliseconds(hold));
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
@@ -143,11 +141,7 @@ impl MirrorJournal for PostgresStore {
         let answer = self.database.read(&ARE_HERE, &[&namespace(space), &names, &hashes]).await?;
         let known = |row| {
             let deleted: Option<i64> = column(row, 1)?;
-            Ok(match (column(row, 0)?, deleted) {
-                (true, _) => KnownHere::Yes,
-                (false, Some(stamp)) => KnownHere::Deleted(Stamp::from_seconds(stamp)),
-                (false, None) => KnownHere::No,
-            })
+            Ok(KnownHere { is_here: column(row, 0)?, deleted: deleted.map(Stamp::from_seconds) })
         };
         answer.iter().map(known).collect()
     }

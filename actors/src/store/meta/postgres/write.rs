@@ -180,8 +180,7 @@ pub(super) async fn delete(database: &Database, key: &EntryKey, stamp: Stamp) ->
 pub(super) async fn delete_beside(database: &Database, key: &EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
     let name = StoredName::new(key);
     let modified = stamp.seconds();
-    let parameters: [&(dyn ToSql + Sync); 5] =
-        [&name.namespace, &name.name, &name.rest, &name.rest_hash, &modified];
+    let parameters: [&(dyn ToSql + Sync); 5] = [&name.namespace, &name.name, &name.rest, &name.rest_hash, &modified];
     let rows = database.write(Again::Misleading, &DELETE_BESIDE, &parameters).await?;
     deleted(answer(database, &rows, 2)?)
 }

@@ -184,10 +184,8 @@ fn are_here(connection: &Connection, namespace: Namespace, names: &[String]) -> 
     let mut known = Vec::with_capacity(names.len());
     for name in names {
         let sql = "SELECT 1 FROM entries WHERE namespace = ?1 AND name = ?2";
-        known.push(match number(connection, sql, params![namespace.id(), name])? {
-            Some(_) => KnownHere::Yes,
-            None => tombstone(connection, namespace, name)?.map_or(KnownHere::No, KnownHere::Deleted),
-        });
+        let is_here = number(connection, sql, params![namespace.id(), name])?.is_some();
+        known.push(KnownHere { is_here, deleted: tombstone(connection, namespace, name)? });
     }
     Ok(known)
 }
