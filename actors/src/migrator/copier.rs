@@ -1,6 +1,6 @@
 //! A migration from its first name to its last.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -49,7 +49,7 @@ struct Inner {
     progress: MigrationProgress,
     patience: Patience,
     running: watch::Sender<bool>,
-    id: OnceLock<MigrationId>,
+    id: Mutex<Option<MigrationId>>,
 }
 
 /// A run is under way as long as this is there, however it ends.
@@ -92,7 +92,7 @@ impl Copier {
     pub fn new(engine: Engine, journal: Arc<dyn MigrationJournal>, plan: MigrationPlan) -> Self {
         let progress = MigrationProgress::new(plan.source.kind(), plan.source.place());
         let patience = Patience::new(progress.clone());
-        let (running, id) = (watch::Sender::new(false), OnceLock::new());
+        let (running, id) = (watch::Sender::new(false), Mutex::default());
         Self(Arc::new(Inner { engine, journal, plan, progress, patience, running, id }))
     }
 
@@ -103,7 +103,7 @@ impl Copier {
 
     /// The number that it is noted under, once it has begun.
     pub fn id(&self) -> Option<MigrationId> {
-        self.0.id.get().copied()
+        *self.0.id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells a run to end: files in flight are given a few seconds. There is no way back.
@@ -161,7 +161,8 @@ impl Copier {
         let (journal, source) = (&self.0.journal, self.source());
         let begin = async || journal.begin_migration(source.kind(), source.place()).await;
         let migration = self.patience().insist("the database", begin).await??;
-        let id = *self.0.id.get_or_init(|| migration.id);
+        let id = migration.id;
+        *self.0.id.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
         let task = format!("migration {}", id.0);
         let holder = &self.0.plan.holder;
         let lead = async |term| journal.lead(&task, holder, term).await;
@@ -200,6 +201,7 @@ impl Copier {
         while self.patience().insist("the database", async || journal.forget_former(id).await).await?? {}
         if migration.state == MigrationState::Listing {
             self.progress().enter(MigrationPhase::Listing);
+            log::info!("names are listed source={:?}", migration.source);
             self.list(id).await?;
             self.patience().insist("the database", async || journal.end_listing(id).await).await??;
             let noted = self.noted(id).await?;
