@@ -25,11 +25,9 @@ pub async fn write(
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let waiting = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
     let mut out = BufWriter::new(waiting);
-    let head = json!({ "format": 1, "migration": to_json(now) });
-    let head = format!("{head:#}");
-    // The object is left open for the names.
-    let head = head.trim_end_matches(['}', '\n']);
-    write!(out, "{head}\n  }},\n  \"not_copied\": [").map_err(|error| failed(&error))?;
+    let head = format!("{:#}", to_json(now)).replace('\n', "\n  ");
+    let head = write!(out, "{{\n  \"format\": 1,\n  \"migration\": {head},\n  \"not_copied\": [");
+    head.map_err(|error| failed(&error))?;
     let (mut after, mut is_first) = (None, true);
     while let Some(id) = id {
         let page = journal.troubles(id, after, PAGE_ROWS).await;

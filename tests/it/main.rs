@@ -20,6 +20,7 @@ mod health;
 mod instances;
 mod integrity;
 mod migration_live;
+mod migration;
 mod model;
 mod outage;
 mod support;

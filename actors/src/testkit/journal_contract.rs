@@ -148,6 +148,35 @@ pub(super) async fn names_that_cannot_be_copied_are_kept_with_the_reason(store: 
     assert_eq!(seen, want);
 }
 
+pub(super) async fn what_was_deleted_during_a_migration_is_not_copied_again(store: Store) {
+    use super::meta_contract::{delete, digest, get, key, put};
+    use crate::model::Stamp;
+    use crate::store::meta::{DeleteOutcome, Origin, PlanPut, PutPlan};
+    let copy = async |name: &str, stamp| {
+        let (key, stamp) = (key(name), Stamp::from_seconds(stamp));
+        let plan = PlanPut { key, stamp, digest: digest(1), logical_size: 10, intent: None, origin: Origin::Copied };
+        ok(store.plan_put(plan).await)
+    };
+    put(&store, "keeps the content", 1, 1).await;
+    put(&store, "before", 5, 1).await;
+    assert_eq!(delete(&store, "before", 6).await, DeleteOutcome::Deleted);
+    let id = begin(&store).await.id;
+    for name in ["a", "b"] {
+        put(&store, name, 5, 1).await;
+        assert_eq!(delete(&store, name, 6).await, DeleteOutcome::Deleted);
+        assert_eq!(copy(name, 5).await, PutPlan::Deleted);
+        assert_eq!(copy(name, 6).await, PutPlan::Deleted);
+    }
+    assert!(!ok(store.forget_tombstones(10).await));
+    finish(&store, id).await;
+    assert!(!ok(store.forget_tombstones(10).await));
+    assert_eq!(copy("a", 5).await, PutPlan::Deleted);
+    assert_eq!(get(&store, "a").await, None);
+    // Something newer came to be there since; and before the migration nobody had to remember.
+    assert_eq!(copy("a", 7).await, PutPlan::Committed);
+    assert_eq!(copy("before", 5).await, PutPlan::Committed);
+}
+
 pub(super) async fn former_migrations_are_forgotten_bit_by_bit(store: Store) {
     let unfit = |count: u32| (0..count).map(|number| (format!("{number}"), "odd".to_owned())).collect();
     let first = begin(&store).await.id;

@@ -85,6 +85,7 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         names_are_pending_once_however_often_they_are_listed
         names_count_once_when_they_are_settled
         names_that_cannot_be_copied_are_kept_with_the_reason
+        what_was_deleted_during_a_migration_is_not_copied_again
         former_migrations_are_forgotten_bit_by_bit
     }
 }

@@ -12,6 +12,9 @@ use crate::store::meta::{Fate, Migration, MigrationCounts, MigrationId, Migratio
 /// Rows that one transaction forgets.
 const FORGOTTEN_AT_ONCE: i64 = 1000;
 
+/// How long after its end a migration could be repeated without bringing back what was deleted here meanwhile: 30 days.
+const REMEMBERED_SECONDS: i64 = 30 * 24 * 3600;
+
 const MIGRATION: &str = "SELECT id, kind, source, state, started_at, listed_at, total, copied, copied_bytes, contents,
     stored_bytes, skipped, gone, refused, failed FROM migrations";
 
@@ -54,6 +57,14 @@ impl MigrationJournal for SqliteStore {
     async fn forget_former(&self, id: MigrationId) -> Result<bool> {
         self.writer.run(move |write| forget_former(write, id)).await
     }
+}
+
+/// Whether files that were deleted here must be remembered: a migration is under way, or could be repeated.
+pub(super) fn remembers_deletions(connection: &Connection) -> Result<bool> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT EXISTS (SELECT 1 FROM migrations WHERE state <> 'done' OR ended_at > ?1)";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    statement.query_row([Stamp::now().seconds() - REMEMBERED_SECONDS], |row| row.get(0)).map_err(failed)
 }
 
 fn begin(write: &Write<'_>, kind: &str, source: &str) -> Result<Migration> {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::journal::remembers_deletions;
 use super::put::{self, execute};
 use super::writer::Write;
 use super::{SqliteStore, damaged, sql_error, to_sql};
@@ -65,6 +66,9 @@ impl MirrorJournal for SqliteStore {
     async fn forget_tombstones(&self, rows: usize) -> Result<bool> {
         let limit = to_sql(rows as u64)?;
         let work = move |write: &Write<'_>| {
+            if remembers_deletions(write)? {
+                return Ok(0);
+            }
             let sql =
                 "DELETE FROM tombstones WHERE (namespace, name) IN (SELECT namespace, name FROM tombstones LIMIT ?1)";
             execute(write, sql, [limit])
@@ -77,12 +81,17 @@ impl MirrorJournal for SqliteStore {
 pub(super) fn delete_beside(write: &Write<'_>, key: &EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
     let outcome = put::delete(write, key, stamp)?;
     if !matches!(outcome, DeleteOutcome::Stale { .. }) {
-        let sql = "INSERT INTO tombstones (namespace, name, modified) VALUES (?1, ?2, ?3)
-            ON CONFLICT (namespace, name) DO UPDATE SET modified = max(modified, excluded.modified)";
-        execute(write, sql, params![key.namespace().id(), key.name(), stamp.seconds()])?;
+        bury(write, key, stamp)?;
         mark(write, key, HEAD_START)?;
     }
     Ok(outcome)
+}
+
+/// Remembers a deletion, so that no copy brings the name back.
+pub(super) fn bury(write: &Write<'_>, key: &EntryKey, stamp: Stamp) -> Result<()> {
+    let sql = "INSERT INTO tombstones (namespace, name, modified) VALUES (?1, ?2, ?3)
+        ON CONFLICT (namespace, name) DO UPDATE SET modified = max(modified, excluded.modified)";
+    execute(write, sql, params![key.namespace().id(), key.name(), stamp.seconds()]).map(drop)
 }
 
 /// Marks a name that a client has just written.

@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::mirror::{mark_written, tombstone};
+use super::journal::remembers_deletions;
+use super::mirror::{bury, mark_written, tombstone};
 use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp};
@@ -88,6 +89,9 @@ pub(super) fn delete(connection: &Write<'_>, key: &EntryKey, stamp: Stamp) -> Re
     execute(connection, sql, params![key.namespace().id(), key.name()])?;
     let size = release(connection, current.digest)?;
     connection.add_to_totals(TotalsChange { entries: -1, logical_bytes: -size, ..TotalsChange::default() });
+    if remembers_deletions(connection)? {
+        bury(connection, key, stamp)?;
+    }
     Ok(DeleteOutcome::Deleted)
 }
 

@@ -143,3 +143,65 @@ BEGIN
     PERFORM s3dedup.end_write(p_valid_until);
     RETURN TRUE;
 END $$;
+
+-- Whether files that were deleted here must be remembered: a migration is under way, or could be repeated.
+CREATE FUNCTION s3dedup.remembers_deletions() RETURNS BOOLEAN LANGUAGE sql AS $$
+    SELECT EXISTS (
+        SELECT 1 FROM s3dedup.migrations m WHERE m.state <> 'done' OR m.ended_at > s3dedup.seconds_now() - 2592000
+    )
+$$;
+
+-- Also leaves a tombstone while deletions are to be remembered.
+CREATE OR REPLACE FUNCTION s3dedup.delete_entry(
+    p_valid_until TIMESTAMPTZ, p_namespace INTEGER, p_name TEXT, p_rest_hash BYTEA, p_modified BIGINT,
+    OUT o_outcome TEXT, OUT o_current BIGINT, OUT o_clock TIMESTAMPTZ
+) LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+DECLARE
+    v_digest     BYTEA;
+    v_rest       TEXT;
+    v_size       BIGINT;
+    v_remembered BOOLEAN := s3dedup.remembers_deletions();
+BEGIN
+    PERFORM s3dedup.begin_write(p_valid_until);
+    IF v_remembered THEN
+        -- A copy looks for the tombstone under this lock.
+        PERFORM s3dedup.lock_name(p_namespace, p_name, p_rest_hash);
+    END IF;
+    SELECT e.modified, e.digest, e.rest INTO o_current, v_digest, v_rest FROM s3dedup.entries e
+        WHERE e.namespace = p_namespace AND e.name = p_name AND e.rest_hash = p_rest_hash
+        FOR UPDATE;
+    IF NOT FOUND THEN
+        o_outcome := 'absent';
+    ELSIF o_current > p_modified THEN
+        o_outcome := 'stale';
+    ELSE
+        DELETE FROM s3dedup.entries e
+            WHERE e.namespace = p_namespace AND e.name = p_name AND e.rest_hash = p_rest_hash;
+        v_size := s3dedup.release(v_digest);
+        UPDATE s3dedup.totals t SET entries = t.entries - 1, logical_bytes = t.logical_bytes - v_size
+            WHERE t.shard = pg_backend_pid() % 64;
+        IF v_remembered THEN
+            INSERT INTO s3dedup.tombstones AS t (namespace, name, rest, rest_hash, modified)
+                VALUES (p_namespace, p_name, v_rest, p_rest_hash, p_modified)
+                ON CONFLICT (namespace, name, rest_hash) DO UPDATE SET modified = greatest(t.modified, excluded.modified);
+        END IF;
+        o_outcome := 'deleted';
+    END IF;
+    o_clock := s3dedup.end_write(p_valid_until);
+END $$;
+
+CREATE OR REPLACE FUNCTION s3dedup.forget_tombstones(p_valid_until TIMESTAMPTZ, p_rows BIGINT) RETURNS BIGINT
+LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+DECLARE
+    v_rows BIGINT;
+BEGIN
+    PERFORM s3dedup.begin_write(p_valid_until);
+    IF s3dedup.remembers_deletions() THEN
+        RETURN 0;
+    END IF;
+    DELETE FROM s3dedup.tombstones t WHERE (t.namespace, t.name, t.rest_hash) IN (
+        SELECT d.namespace, d.name, d.rest_hash FROM s3dedup.tombstones d LIMIT p_rows
+    );
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
+END $$;
