@@ -16,7 +16,7 @@ use s3dedup_actors::{
 use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
-use super::{StartError, matching, membership, reached};
+use super::{StartError, beside, matching, membership, reached};
 use crate::config::{Config, KeySharding, LocksType, Storage};
 
 /// Pieces of files that are read at the same time.
@@ -50,7 +50,7 @@ pub struct EngineControl {
 /// Starts the engine: stores, migrations of the schema, actors. `port` is the one that clients will reach.
 pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
     let instance = config.instance_id(port);
-    let Metadata { store: metadata, registry, .. } = metadata::open(config, &instance).await?;
+    let Metadata { store: metadata, journal, mirror, registry } = metadata::open(config, &instance).await?;
     reached(Point::StartAfterOpenMetadata).await?;
     let contents = open_contents(config, FolderStore::open).await?;
     matching::check(metadata.as_ref(), contents.as_ref()).await?;
@@ -63,10 +63,14 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         // Nobody listens once the server is stopping anyway.
         let _ = report.send(why);
     });
+    let old = beside::plan(config, mirror, &instance)?;
     let engine = Engine::start(engine_settings(config, instance), metadata, contents, on_fatal);
     let (engine, mut tree) = engine.map_err(|error| StartError::new(error.to_string()))?;
     if let Some(membership) = membership {
         tree.keep_up(membership);
+    }
+    if let Some(old) = old {
+        old.begin(&mut tree, &engine, journal);
     }
     let fatal = async move {
         match reported.await {
@@ -99,7 +103,7 @@ pub struct Offline {
 
 /// Starts an engine that does not clean. It is no member of those that share a database: it serves nobody.
 pub async fn start_offline(config: &Config, holder: &str) -> Result<Offline, StartError> {
-    let Metadata { store: metadata, journal, registry } = metadata::open(config, holder).await?;
+    let Metadata { store: metadata, journal, registry, .. } = metadata::open(config, holder).await?;
     if let Some(registry) = registry {
         membership::check_contents(config, registry.as_ref()).await?;
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use s3dedup_actors::model::Kind;
 use s3dedup_actors::store::instances::InstanceRegistry;
-use s3dedup_actors::store::meta::{MetaStore, MigrationJournal, PostgresStore, SqliteSettings, SqliteStore};
+use s3dedup_actors::store::meta::{
+    MetaStore, MigrationJournal, MirrorJournal, PostgresStore, SqliteSettings, SqliteStore,
+};
 use s3dedup_actors::store::postgres::{PostgresSettings, TlsMode};
 use tokio::time::Instant;
 
@@ -25,6 +27,8 @@ pub struct Metadata {
     pub store: Arc<dyn MetaStore>,
     /// The same store, as what migrations are noted in.
     pub journal: Arc<dyn MigrationJournal>,
+    /// The same store, as what is remembered beside an old server.
+    pub mirror: Arc<dyn MirrorJournal>,
     /// Where instances that share the store know each other from.
     pub registry: Option<Arc<dyn InstanceRegistry>>,
 }
@@ -34,12 +38,12 @@ pub async fn open(config: &Config, instance: &str) -> Result<Metadata, StartErro
     match config.kvstorage_type {
         MetadataType::Sqlite => {
             let store = open_sqlite(config)?;
-            Ok(Metadata { journal: Arc::clone(&store) as _, store, registry: None })
+            Ok(Metadata { journal: Arc::clone(&store) as _, mirror: Arc::clone(&store) as _, store, registry: None })
         }
         MetadataType::Postgres => {
             let store = open_postgres(config, instance).await?;
-            let journal = Arc::clone(&store) as _;
-            Ok(Metadata { store: Arc::clone(&store) as _, journal, registry: Some(store) })
+            let (journal, mirror) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
+            Ok(Metadata { store: Arc::clone(&store) as _, journal, mirror, registry: Some(store) })
         }
     }
 }

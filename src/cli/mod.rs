@@ -16,7 +16,7 @@ use structopt::clap::{AppSettings, ErrorKind};
 use self::care::{ExportCommand, ImportCommand, RepairCommand, VerifyCommand};
 use self::clean::CleanFlags;
 use self::migrate::{CompareCommand, MigrateCommand, MigrateV1Command};
-use self::server::ServerOptions;
+use self::server::{LiveMigrateCommand, LiveMigrateV1Command, ServerOptions};
 use crate::config::{self, Inputs, Loaded, docs};
 use crate::exit;
 
@@ -87,6 +87,12 @@ enum Command {
     /// Copies all files of an old Filetracker server of version 1 from its disk
     #[structopt(name = "migrate-v1", after_help = migrate::HELP)]
     MigrateV1(MigrateV1Command),
+    /// Serves beside an old Filetracker server while its files are copied
+    #[structopt(name = "live-migrate", after_help = server::LIVE_HELP)]
+    LiveMigrate(LiveMigrateCommand),
+    /// Serves beside an old Filetracker server of version 1, or its directory, while the files are copied
+    #[structopt(name = "live-migrate-v1", after_help = server::LIVE_HELP)]
+    LiveMigrateV1(LiveMigrateV1Command),
     /// Compares the files of an old Filetracker server with those here
     #[structopt(after_help = migrate::COMPARE_HELP)]
     Compare(CompareCommand),
@@ -126,6 +132,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Import(command) => care::import(command),
         Command::Migrate(command) => migrate::migrate(command),
         Command::MigrateV1(command) => migrate::migrate_v1(command),
+        Command::LiveMigrate(command) => server::live_migrate(command),
+        Command::LiveMigrateV1(command) => server::live_migrate_v1(command),
         Command::Compare(command) => migrate::compare(command),
     }
 }

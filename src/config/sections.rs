@@ -236,8 +236,24 @@ pub struct Migration {
     pub filetracker_url: Option<String>,
     /// Its directory, if it is of version 1.
     pub v1_directory: Option<PathBuf>,
+    /// Whether it is beside this server.
+    pub mode: MigrationMode,
+    /// The names that are copied, instead of all.
+    pub file_list: Option<PathBuf>,
     /// Files that are copied at once.
     pub max_concurrency: usize,
+}
+
+/// What an old server is to this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationMode {
+    /// Nothing.
+    Off,
+    /// It is beside this one, and its files are copied in the background.
+    Live,
+    /// It is beside this one; only files that are asked for are copied.
+    Proxy,
 }
 
 /// A text that is never shown: neither by `Debug` nor, for want of one, by `Display`.

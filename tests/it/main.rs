@@ -19,6 +19,7 @@ mod full_database;
 mod health;
 mod instances;
 mod integrity;
+mod migration_live;
 mod migration;
 mod model;
 mod outage;

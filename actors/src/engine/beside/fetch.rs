@@ -161,19 +161,20 @@ impl Beside {
 
     /// Opens the newest that the old side has.
     async fn open_there(&self, key: &EntryKey) -> Result<Option<OldDownload>> {
-        let sources = &self.0.settings.sources;
-        let mut newest: Option<OldDownload> = None;
-        for source in sources {
-            let there = source.open(key).await?;
-            let is_newer = match (&there, &newest) {
-                (Some(there), Some(newest)) => there.file.stamp > newest.file.stamp,
-                (there, _) => there.is_some(),
-            };
-            if is_newer {
-                newest = there;
+        let (mut newest, mut trouble): (Option<OldDownload>, _) = (None, None);
+        for source in &self.0.settings.sources {
+            match source.open(key).await {
+                Ok(Some(there)) if newest.as_ref().is_none_or(|newest| there.file.stamp > newest.file.stamp) => {
+                    newest = Some(there);
+                }
+                Ok(_) => {}
+                Err(error) => trouble = Some(error),
             }
         }
-        Ok(newest)
+        match (newest, trouble) {
+            (None, Some(error)) => Err(error),
+            (newest, _) => Ok(newest),
+        }
     }
 }
 

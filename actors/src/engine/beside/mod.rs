@@ -166,14 +166,21 @@ impl Beside {
     }
 
     async fn look_there(&self, key: &EntryKey) -> Result<Option<OldFile>> {
-        let mut newest: Option<OldFile> = None;
+        let (mut newest, mut trouble): (Option<OldFile>, _) = (None, None);
         for source in &self.0.settings.sources {
-            let there = source.head(key).await?;
-            if there.as_ref().map(|there| there.stamp) > newest.as_ref().map(|newest| newest.stamp) {
-                newest = there;
+            match source.head(key).await {
+                Ok(there) if there.as_ref().map(|there| there.stamp) > newest.as_ref().map(|newest| newest.stamp) => {
+                    newest = there;
+                }
+                Ok(_) => {}
+                Err(error) => trouble = Some(error),
             }
         }
-        Ok(newest)
+        // What one source has does not need the others.
+        match (newest, trouble) {
+            (None, Some(error)) => Err(error),
+            (newest, _) => Ok(newest),
+        }
     }
 
     async fn known_here(&self, key: &EntryKey) -> Result<KnownHere> {
