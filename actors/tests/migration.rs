@@ -143,8 +143,7 @@ async fn files_are_copied_once_and_troubles_are_noted() {
     assert_eq!(test.get("c/d").await.expect("a read"), Some((-7, b"two".to_vec())));
     assert_eq!(test.get("newer here").await.expect("a read"), Some((6, b"new".to_vec())));
     let troubles = journal.troubles(done.id, None, 10).await.expect("troubles");
-    let troubles: Vec<_> =
-        troubles.iter().map(|one| (one.name.as_str(), one.reason.as_str(), one.attempts)).collect();
+    let troubles: Vec<_> = troubles.iter().map(|one| (one.name.as_str(), one.reason.as_str(), one.attempts)).collect();
     assert_eq!(troubles, [("broken", "answers 500", 5), ("odd one", "a reason", 1)]);
     // Three files, two that broke off, five attempts at what is broken.
     assert_eq!(shelf.opened.load(Ordering::SeqCst), 3 + 2 + 5);

@@ -41,8 +41,8 @@ struct CommonFlags {
     #[structopt(flatten)]
     settings: SettingsFlags,
     /// Copies the files that this file names, one a line, instead of all
-    #[structopt(long, value_name = "FILE", parse(from_os_str))]
-    file_list: Option<PathBuf>,
+    #[structopt(long, value_name = "FILE")]
+    file_list: Option<String>,
     /// Writes a JSON report to this file, with each file that was not copied and the reason
     #[structopt(long, value_name = "FILE", parse(from_os_str))]
     report: Option<PathBuf>,
@@ -98,8 +98,9 @@ pub(super) fn migrate_v1(command: MigrateV1Command) -> u8 {
     start(From::Directory, command.common, flags)
 }
 
-fn start(from: From, common: CommonFlags, flags: Vec<(&'static str, String)>) -> u8 {
-    let options = MigrateOptions { from, file_list: common.file_list, report: common.report };
+fn start(from: From, common: CommonFlags, mut flags: Vec<(&'static str, String)>) -> u8 {
+    flags.extend(common.file_list.map(|file| ("migration.file_list", file)));
+    let options = MigrateOptions { from, report: common.report };
     load(common.settings.config, flags).map_or_else(|code| code, |loaded| migrate::run(&loaded.config, &options))
 }
 

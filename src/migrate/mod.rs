@@ -5,7 +5,7 @@ mod report;
 mod show;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,14 +40,12 @@ pub enum From {
 pub struct MigrateOptions {
     /// Where files come from.
     pub from: From,
-    /// The file with the names, instead of all that there are.
-    pub file_list: Option<PathBuf>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
 }
 
 /// Opens what files come from; an error is one line for people.
-pub fn open_source(config: &Config, from: From, file_list: Option<&PathBuf>) -> Result<Arc<dyn Source>, String> {
+pub fn open_source(config: &Config, from: From, file_list: Option<&Path>) -> Result<Arc<dyn Source>, String> {
     let migration = &config.migration;
     let files: Arc<dyn Source> = match (from, &migration.filetracker_url, &migration.v1_directory) {
         (From::Server, Some(url), _) => {
@@ -69,7 +67,7 @@ pub fn open_source(config: &Config, from: From, file_list: Option<&PathBuf>) -> 
 /// Copies all files; returns the exit code.
 pub fn run(config: &Config, options: &MigrateOptions) -> u8 {
     logging::init(&config.logging);
-    let source = match open_source(config, options.from, options.file_list.as_ref()) {
+    let source = match open_source(config, options.from, config.migration.file_list.as_deref()) {
         Ok(source) => source,
         Err(why) => {
             complain(&why);

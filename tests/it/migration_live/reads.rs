@@ -13,7 +13,8 @@ use crate::support::{Noise, TestServer, eventually};
 fn a_file_of_the_old_server_is_served_at_once_and_stored() {
     let mut old = OldFiletracker::start();
     let large = Noise::bytes(1, 5 << 20);
-    let files: [(&str, &[u8]); 4] = [("a", b"one"), ("d/%C5%BC%C3%B3%20%3F%23+%25", b"two"), ("empty", b""), ("large", &large)];
+    let files: [(&str, &[u8]); 4] =
+        [("a", b"one"), ("d/%C5%BC%C3%B3%20%3F%23+%25", b"two"), ("empty", b""), ("large", &large)];
     for (path, content) in files {
         old_put(&old, path, 1, content);
     }

@@ -109,7 +109,9 @@ impl Watcher {
                 let (from_client, to_client) = (client.try_clone().unwrap(), client);
                 let (from_server, to_server) = (server.try_clone().unwrap(), server);
                 let noted = Arc::clone(&noted);
-                std::thread::spawn(move || forward(from_client, to_server, Duration::ZERO, |piece| note(&noted, piece)));
+                std::thread::spawn(move || {
+                    forward(from_client, to_server, Duration::ZERO, |piece| note(&noted, piece))
+                });
                 std::thread::spawn(move || forward(from_server, to_client, pause, |_| ()));
             }
         });
