@@ -84,8 +84,9 @@ pub(super) async fn a_copy_never_replaces_what_is_as_new(store: Store) {
     put(&store, "b", 5, 2).await;
     for stamp in [4, 5] {
         assert_eq!(ok(store.plan_put(from(Origin::Copied, "a", stamp, 2)).await), PutPlan::Stale { current: at(5) });
-        let upload = begin(&store, "other", stamp, 3).await;
-        let copied = CommitPut { origin: Origin::Copied, ..commit("a", stamp, 3, upload) };
+        let byte = 3 + stamp as u8;
+        let upload = begin(&store, "other", stamp, byte).await;
+        let copied = CommitPut { origin: Origin::Copied, ..commit("a", stamp, byte, upload) };
         assert_eq!(ok(store.commit_put(copied).await), PutCommit::Stale { current: at(5) });
     }
     assert_eq!(get(&store, "a").await, Some((5, 1)));

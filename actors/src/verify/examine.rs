@@ -127,6 +127,7 @@ struct Work {
 }
 
 /// What makes logical bytes of stored ones.
+#[expect(clippy::large_enum_variant, reason = "one at a time, in a box")]
 enum Front {
     Gzip(MultiGzDecoder<Measure>),
     Plain(Measure),
