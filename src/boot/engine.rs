@@ -63,7 +63,10 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         // Nobody listens once the server is stopping anyway.
         let _ = report.send(why);
     });
-    let old = beside::plan(config, mirror, &instance)?;
+    let old = beside::plan(config, Arc::clone(&mirror), &instance)?;
+    if old.is_none() {
+        actix_rt::spawn(beside::forget_deletions(mirror));
+    }
     let engine = Engine::start(engine_settings(config, instance), metadata, contents, on_fatal);
     let (engine, mut tree) = engine.map_err(|error| StartError::new(error.to_string()))?;
     if let Some(membership) = membership {
