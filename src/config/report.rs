@@ -5,10 +5,10 @@ use std::fmt::Write;
 use config::ValueKind;
 use serde_json::{Value, json};
 
+use super::setting::Kind;
 use super::table::SETTINGS;
+use super::value::{MASK, without_user};
 use super::{Loaded, resolve};
-
-const MASK: &str = "********";
 
 impl Loaded {
     /// One line a setting: key, value, where it came from.
@@ -49,6 +49,7 @@ impl Loaded {
                 Some(_) if setting.secret => MASK.into(),
                 Some(ValueKind::Boolean(value)) => (*value).into(),
                 Some(ValueKind::U64(value)) => (*value).into(),
+                Some(ValueKind::String(text)) if matches!(setting.kind, Kind::ServerUrl) => without_user(text).into(),
                 Some(ValueKind::String(text)) => text.clone().into(),
                 Some(other) => other.to_string().into(),
             };
