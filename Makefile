@@ -2,9 +2,10 @@
 
 CARGO ?= cargo
 SHELL := /bin/bash
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help fmt fmt-check lint test bench run check-config clean
+.PHONY: help fmt fmt-check lint test soak bench run check-config clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +27,13 @@ test: ## everything, on the real client, old server, S3 server and PostgreSQL (t
 	export S3DEDUP_TEST_POSTGRES=$$postgres S3DEDUP_TEST_PGBOUNCER=$$pgbouncer && \
 	$(CARGO) test --workspace --locked && \
 	$(CARGO) test --locked --features failpoints --test crash -- --nocapture
+
+soak: ## everything at once on all combinations of stores, with faults at random; MINUTES=10, SEED=7 for the same again
+	@garage=$$(tests/tools/garage.sh) && postgres=$$(tests/tools/postgres.sh) && \
+	seed=$(SEED); seed=$${seed:-$$RANDOM$$RANDOM}; echo "MINUTES=$(MINUTES) SEED=$$seed"; \
+	S3DEDUP_TEST_GARAGE=$$garage S3DEDUP_TEST_POSTGRES=$$postgres \
+	S3DEDUP_TEST_SEED=$$seed S3DEDUP_TEST_SECONDS=$$(( $(MINUTES) * 60 )) \
+	$(CARGO) test --locked --test faults -- --nocapture everything_at_once
 
 bench: ## our server beside the raw S3 server and the old server; ARGS="--quick" for three minutes, "--help" for more
 	$(CARGO) build --release --locked

@@ -27,6 +27,12 @@ TITLES = {
     "list-total": "list, whole",
     "list-growth": "list, memory growth",
 }
+VERIFY_TITLES = {
+    "verify-noise-cold": "verify --deep, cold disk",
+    "verify-noise-warm": "verify --deep, in memory",
+    "verify-text-cold": "verify --deep, text, cold disk",
+    "verify-text-warm": "verify --deep, text, in memory",
+}
 UNITS = {"rss-default": "MiB", "rss-small": "MiB", "list-first-byte": "ms", "list-total": "ms", "list-growth": "MiB"}
 
 # Ours against a baseline: (workload, store of ours) -> baseline, least ratio, whether the p99 must be lower, too.
@@ -106,7 +112,7 @@ def table(lines, scale):
         if row.workload != previous and previous:
             cells.append([""] * len(cells[0]))
         large = f"{scale.large_bytes >> 20} MiB"
-        title = (TITLES | ha.TITLES | migration.TITLES)[row.workload]
+        title = (TITLES | ha.TITLES | VERIFY_TITLES | migration.TITLES)[row.workload]
         title = title.replace("large", large) if row.workload != previous else ""
         previous = row.workload
         reached = {True: "yes", False: "NO", None: ""}[row.reached]

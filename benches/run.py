@@ -16,12 +16,13 @@ from pathlib import Path
 import ha
 import migration
 import report
+import verify
 import workloads
 from generators import CLIENTS
 from servers import Garage, OldServer, Ours, ServerError
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list", "ha", "locks", "migration")
+WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list", "ha", "locks", "verify", "migration")
 SERVERS = ("ours-folder", "ours-s3", "s3", "old")
 
 
@@ -36,14 +37,15 @@ def main():
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.json.parent))
     results = workloads.Results(progress=lambda line: print(line, file=sys.stderr, flush=True))
     try:
-        locks, copied = measure(options, scale, work, results)
+        locks, verified, copied = measure(options, scale, work, results)
     except ServerError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    lines = report.rows(results) + ha.rows(results, locks, report.timed) + migration.rows(copied, report.Row)
+    lines = report.rows(results) + ha.rows(results, locks, report.timed) + verified
+    lines += migration.rows(copied, report.Row)
     report.write_json(options.json, lines, scale, results.errors)
     print(report.table(lines, scale))
     print(f"\nAlso in {options.json}")
@@ -54,7 +56,7 @@ def main():
 
 
 def measure(options, scale, work, results):
-    """Runs every chosen workload on every chosen server."""
+    """Runs every chosen workload on every chosen server; returns what makes rows of its own."""
     homes = (work / f"server-{number}" for number in itertools.count())
     every_maker = {
         "ours-folder": lambda **limits: Ours(next(homes), options.binary, **limits),
@@ -80,9 +82,10 @@ def measure(options, scale, work, results):
         workloads.run_list(makers["ours-folder"], work, scale, results)
     if "ha" in options.only:
         ha.run(options, work, scale, results)
+    verified = verify.run(options, work, scale, results) if "verify" in options.only else []
     locks = ha.run_locks(options, results) if "locks" in options.only else None
     copied = migration.run(options, work, scale, results) if "migration" in options.only else None
-    return locks, copied
+    return locks, verified, copied
 
 
 def check_prerequisites(options, scale):

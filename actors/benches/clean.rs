@@ -82,6 +82,18 @@ impl BlobStore for Made {
         Ok(0)
     }
 
+    async fn owners(&self) -> Result<Vec<String>> {
+        unreachable!("stores are not matched here")
+    }
+
+    async fn add_owner(&self, _: &str) -> Result<()> {
+        unreachable!("stores are not matched here")
+    }
+
+    async fn remove_owner(&self, _: &str) -> Result<()> {
+        unreachable!("stores are not matched here")
+    }
+
     async fn probe(&self) -> Result<()> {
         self.requests.fetch_add(1, Relaxed);
         Ok(())

@@ -14,7 +14,7 @@ use s3dedup_actors::runtime::guard::Vital;
 use s3dedup_actors::runtime::guardian::Guardian;
 use s3dedup_actors::store::postgres::Connector;
 use s3dedup_actors::testkit::locks::{
-    DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
+    DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks, Times,
 };
 use s3dedup_actors::testkit::postgres::PostgresServer;
 use tokio::sync::oneshot;
@@ -81,7 +81,10 @@ async fn pairs(locks: &DistributedLocks, run: Duration) -> Vec<Duration> {
                 next.set(next.get() + 1);
                 let digest = digest(next.get());
                 let began = Instant::now();
-                let lease = locks.acquire(digest, began + Duration::from_secs(60)).await.unwrap();
+                let lease = locks
+                    .acquire(digest, Times { begun: began, deadline: began + Duration::from_secs(60) })
+                    .await
+                    .unwrap();
                 took.borrow_mut().push(began.elapsed());
                 drop(lease);
             }
@@ -134,7 +137,11 @@ fn singles(system: &actix::SystemRunner, locks: &DistributedLocks, server: &Post
     for number in 0..SINGLES {
         let digest = digest(u64::MAX - number);
         let began = Instant::now();
-        leases.push(system.block_on(locks.acquire(digest, began + Duration::from_secs(60))).unwrap());
+        leases.push(
+            system
+                .block_on(locks.acquire(digest, Times { begun: began, deadline: began + Duration::from_secs(60) }))
+                .unwrap(),
+        );
         through_actor.push(began.elapsed());
 
         let number = i64::try_from(number).unwrap();

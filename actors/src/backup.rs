@@ -4,12 +4,13 @@
 //! as such. A line in between is a name with its version and what it holds. Pages are read one after the other: names
 //! that a server changes meanwhile are there as they were or as they are.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result, Stamp};
+use crate::patience::patiently;
 use crate::store::meta::{MetaCare, Origin, PlanPut, PutPlan};
 
 /// The version of the format.
@@ -51,7 +52,18 @@ struct End {
 
 /// Writes all names; returns how many there are.
 pub async fn export(metadata: &dyn MetaCare, out: &mut dyn Write) -> Result<u64> {
+    let names = export_to(metadata, async |lines| out.write_all(&lines).map_err(unwritable)).await?;
+    out.flush().map_err(unwritable)?;
+    Ok(names)
+}
+
+/// Hands all names to `write`, in pieces of whole lines; returns how many there are.
+pub(crate) async fn export_to(
+    metadata: &dyn MetaCare,
+    mut write: impl AsyncFnMut(Vec<u8>) -> Result<()>,
+) -> Result<u64> {
     let totals = metadata.totals().await?;
+    let mut lines = Vec::new();
     let header = Header {
         kind: KIND.to_owned(),
         format: FORMAT,
@@ -60,10 +72,10 @@ pub async fn export(metadata: &dyn MetaCare, out: &mut dyn Write) -> Result<u64>
         contents: totals.contents,
         logical_bytes: totals.logical_bytes,
     };
-    write_line(out, &header)?;
+    add_line(&mut lines, &header)?;
     let (mut after, mut names) = (None, 0);
     loop {
-        let page = metadata.names(after, PAGE_ROWS).await?;
+        let page = patiently(async || metadata.names(after.clone(), PAGE_ROWS).await).await?;
         let Some(last) = page.last() else { break };
         names += page.len() as u64;
         for named in &page {
@@ -74,18 +86,29 @@ pub async fn export(metadata: &dyn MetaCare, out: &mut dyn Write) -> Result<u64>
                 sha256: named.digest.to_string(),
                 size: named.logical_size,
             };
-            write_line(out, &line)?;
+            add_line(&mut lines, &line)?;
         }
         after = Some(last.key.clone());
+        write(std::mem::take(&mut lines)).await?;
     }
-    write_line(out, &End { end: names })?;
-    out.flush().map_err(unwritable)?;
+    add_line(&mut lines, &End { end: names })?;
+    write(lines).await?;
     Ok(names)
 }
 
-fn write_line(out: &mut dyn Write, line: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string(line).map_err(|error| Error::new(Kind::Internal, "json").with_source(error))?;
-    writeln!(out, "{text}").map_err(unwritable)
+/// How many names an export holds by its own word; `None` for anything else.
+pub(crate) fn names_in(export: &mut dyn BufRead) -> Option<u64> {
+    let mut line = String::new();
+    // A header is short; other files may have no line breaks at all.
+    Read::take(export, 4096).read_line(&mut line).ok()?;
+    let header: Header = serde_json::from_str(&line).ok()?;
+    (header.kind == KIND).then_some(header.entries)
+}
+
+fn add_line(lines: &mut Vec<u8>, line: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *lines, line).map_err(|error| Error::new(Kind::Internal, "json").with_source(error))?;
+    lines.push(b'\n');
+    Ok(())
 }
 
 fn unwritable(error: io::Error) -> Error {
@@ -97,7 +120,7 @@ fn unwritable(error: io::Error) -> Error {
 pub struct Imported {
     /// Names that hold what the file says.
     pub restored: u64,
-    /// Names that have a newer version, which stays.
+    /// Names that have a newer version, or another content of the same version, which stays.
     pub newer: u64,
     /// Names whose content is unknown.
     pub missing: u64,
@@ -106,7 +129,7 @@ pub struct Imported {
 }
 
 /// Restores the names of a file whose contents are known, each as an upload of a known content does: the newest
-/// version wins. May be repeated.
+/// version wins, and of equal ones that which is here already. May be repeated.
 pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<Imported> {
     let mut lines = Lines { input, number: 0, text: String::new() };
     let header: Header = lines.next()?.ok_or_else(|| wrong(1, "there is no header"))?;
@@ -131,7 +154,17 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
         }
         let put = |plan: PlanPut| async move {
             let (key, digest) = (plan.key.clone(), plan.digest);
-            metadata.plan_put(plan).await.map(|outcome| (key, digest, outcome))
+            // Uploads of one second have one version, and the last of them holds: what is here came after the export.
+            match patiently(async || metadata.lookup(key.clone()).await).await {
+                Ok(Some(now)) if now.stamp == plan.stamp && now.digest != digest => {
+                    return Ok((key, digest, PutPlan::Stale { current: now.stamp }));
+                }
+                Err(error) if error.kind() != Kind::Corrupt => return Err(error),
+                // A name whose content is unknown is what is to be restored.
+                _ => {}
+            }
+            let outcome = patiently(async || metadata.plan_put(plan.clone()).await).await?;
+            Ok((key, digest, outcome))
         };
         let outcomes = stream::iter(plans).map(put).buffer_unordered(CONCURRENCY);
         for (key, digest, outcome) in outcomes.try_collect::<Vec<_>>().await? {

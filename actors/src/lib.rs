@@ -8,12 +8,14 @@ pub mod cleaner;
 mod cluster;
 mod download;
 mod engine;
+mod exporter;
 pub mod failpoint;
 pub mod filetracker;
 mod lock;
 mod metadata;
 pub mod migrator;
 pub mod model;
+mod patience;
 pub mod repair;
 pub mod runtime;
 mod spool;
@@ -30,6 +32,7 @@ pub use engine::{
     ActorReport, ActorTree, BesideReport, BesideSettings, Description, Engine, EngineSettings, EngineTree, Fetched,
     Gauges, Migrated, NameStream, PutOutcome, Readiness, Reading,
 };
+pub use exporter::{ExporterSettings, ExporterStats};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
 pub use runtime::guard::ActorState;

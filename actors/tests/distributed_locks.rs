@@ -14,7 +14,7 @@ use s3dedup_actors::runtime::guard::Vital;
 use s3dedup_actors::runtime::guardian::Guardian;
 use s3dedup_actors::testkit::locks::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
-    KeyLease, LockDirectory, LockStats, Locks, Turn,
+    KeyLease, LockDirectory, LockStats, Locks, Times, Turn,
 };
 use s3dedup_actors::testkit::postgres::PostgresServer;
 
@@ -47,12 +47,17 @@ impl Instance {
     }
 
     async fn acquire(&self, number: u64) -> Result<KeyLease> {
-        self.locks.acquire(digest(number), Instant::now() + HANG).await
+        self.locks.acquire(digest(number), within(HANG)).await
     }
 
     async fn quiet(&self) {
         until("an instance is quiet", || (self.stats.held(), self.stats.waiting()) == (0, 0)).await;
     }
+}
+
+fn within(wait: Duration) -> Times {
+    let begun = Instant::now();
+    Times { begun, deadline: begun + wait }
 }
 
 fn digest(number: u64) -> Digest {
@@ -183,7 +188,7 @@ async fn too_many_requests_are_refused() {
     let server = PostgresServer::start();
     let instance = Instance::start_with(&server, |settings| settings.held_max = 4);
     let first = instance.acquire(0).await.unwrap();
-    let requests = (0..100).map(|_| instance.locks.acquire(digest(0), Instant::now() + Duration::from_millis(300)));
+    let requests = (0..100).map(|_| instance.locks.acquire(digest(0), within(Duration::from_millis(300))));
     let refused = join_all(requests).await;
     let of = |kind| refused.iter().filter(|refused| refused.as_ref().is_err_and(|error| error.kind() == kind)).count();
     assert_eq!((of(Kind::Overloaded), of(Kind::Unavailable)), (100 - 64, 64));
@@ -243,7 +248,7 @@ async fn a_server_that_is_away_is_told_in_time_and_waited_for() {
     let error = instance.acquire(2).await.unwrap_err();
     assert_eq!((error.kind(), error.context()), (Kind::Unavailable, "the lock session is down"));
     assert!(began.elapsed() < Duration::from_secs(30));
-    let waits = instance.locks.acquire(digest(3), Instant::now() + HANG);
+    let waits = instance.locks.acquire(digest(3), within(HANG));
     let (_, waited) = tokio::join!(async { server.start_again() }, waits);
     // It may have been told just before.
     drop(waited);
@@ -257,7 +262,7 @@ async fn deadlines_are_kept_and_places_in_line_given_up() {
     let server = PostgresServer::start();
     let (one, other) = (Instance::start(&server), Instance::start(&server));
     let lease = one.acquire(1).await.unwrap();
-    let waits = other.locks.acquire(digest(1), Instant::now() + Duration::from_millis(200));
+    let waits = other.locks.acquire(digest(1), within(Duration::from_millis(200)));
     let error = tokio::time::timeout(HANG, waits).await.expect("no hang").unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     other.quiet().await;
@@ -290,7 +295,7 @@ async fn an_instance_that_stands_still_loses_its_locks() {
     let other = Instance::start(&server);
     let lease = stalled.acquire(1).await.unwrap();
     // A live one keeps them for longer than that.
-    let wait = other.locks.acquire(digest(1), Instant::now() + Duration::from_millis(2_500));
+    let wait = other.locks.acquire(digest(1), within(Duration::from_millis(2_500)));
     wait.await.expect_err("the holder lives");
     assert!(!lease.is_lost());
     let (go_on, stall) = std::sync::mpsc::channel::<()>();
@@ -322,11 +327,11 @@ async fn the_keys_of_both_layers_go_together() {
             (Locks::new(directory, Some(instance.locks.clone())), stats)
         })
         .collect();
-    let deadline = || Instant::now() + HANG;
+    let deadline = || within(HANG);
     let Turn::Granted(lease) = locks[0].0.acquire(digest(1), deadline()).await.unwrap() else { panic!("not granted") };
     assert!(!lease.is_lost());
     // Of ten in the other instance one asks the database; they share its failure, and its success.
-    let soon = || Instant::now() + Duration::from_millis(300);
+    let soon = || within(Duration::from_millis(300));
     let waiting = join_all((0..10).map(|_| locks[1].0.acquire(digest(1), soon())));
     let watch = async {
         tokio::time::sleep(Duration::from_millis(150)).await;

@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use s3dedup_actors::failpoint::Point;
-use s3dedup_actors::model::KeyLayout;
+use s3dedup_actors::model::{Error, KeyLayout};
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::store::meta::MigrationJournal;
+use s3dedup_actors::store::tie::TiedStore;
 use s3dedup_actors::{
-    CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, EngineTree, SpoolLimits,
+    CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, EngineTree, ExporterSettings,
+    SpoolLimits,
 };
 use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
 use super::{StartError, beside, matching, membership, reached};
-use crate::config::{Config, KeySharding, LocksType, Storage};
+use crate::config::{Config, FallbackBucket, KeySharding, LocksType, Storage};
 
 /// Pieces of files that are read at the same time.
 const READ_THREADS: usize = 8;
@@ -50,10 +52,14 @@ pub struct EngineControl {
 /// Starts the engine: stores, migrations of the schema, actors. `port` is the one that clients will reach.
 pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
     let instance = config.instance_id(port);
-    let Metadata { store: metadata, journal, mirror, registry } = metadata::open(config, &instance).await?;
+    let Metadata { store: metadata, care, journal, mirror, registry } = metadata::open(config, &instance).await?;
     reached(Point::StartAfterOpenMetadata).await?;
+    if let Some(registry) = &registry {
+        matching::check_place(config, metadata.as_ref(), registry.as_ref()).await?;
+    }
     let contents = open_contents(config, FolderStore::open).await?;
-    matching::check(metadata.as_ref(), contents.as_ref()).await?;
+    let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
+    matching::tie(&contents).await?;
     let membership = match registry {
         Some(registry) => Some(membership::join(config, registry, port).await?),
         None => None,
@@ -67,8 +73,14 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     if old.is_none() {
         actix_rt::spawn(beside::forget_deletions(mirror));
     }
-    let engine = Engine::start(engine_settings(config, instance), metadata, contents, on_fatal);
-    let (engine, mut tree) = engine.map_err(|error| StartError::new(error.to_string()))?;
+    let failed = |error: Error| StartError::new(error.to_string());
+    let engine = Engine::start(engine_settings(config, instance.clone()), metadata, contents, on_fatal);
+    let (engine, mut tree) = engine.map_err(failed)?;
+    if config.export.interval_seconds > 0 {
+        let (interval, path) = (Duration::from_secs(config.export.interval_seconds), config.export.path.clone());
+        let settings = ExporterSettings { interval, path, keep: config.export.keep };
+        tree.export(settings, &instance, care).map_err(failed)?;
+    }
     if let Some(membership) = membership {
         tree.keep_up(membership);
     }
@@ -107,11 +119,12 @@ pub struct Offline {
 /// Starts an engine that does not clean. It is no member of those that share a database: it serves nobody.
 pub async fn start_offline(config: &Config, holder: &str) -> Result<Offline, StartError> {
     let Metadata { store: metadata, journal, registry, .. } = metadata::open(config, holder).await?;
-    if let Some(registry) = registry {
-        membership::check_contents(config, registry.as_ref()).await?;
+    if let Some(registry) = &registry {
+        matching::check_place(config, metadata.as_ref(), registry.as_ref()).await?;
     }
     let contents = open_contents(config, FolderStore::open).await?;
-    matching::check(metadata.as_ref(), contents.as_ref()).await?;
+    let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
+    matching::tie(&contents).await?;
     let (report, fatal) = oneshot::channel();
     let on_fatal = Box::new(move |why| {
         // Nobody listens once the command is ending anyway.
@@ -161,6 +174,21 @@ async fn open_bucket(settings: S3Settings) -> Result<Arc<dyn BlobStore>, StartEr
         log::warn!("the bucket does not answer, serving anyway {place} error=\"{error}\"");
     }
     Ok(Arc::new(store))
+}
+
+/// Opens a bucket that is only read, and only by repairs.
+pub fn open_fallback(bucket: &FallbackBucket<'_>) -> Result<Arc<dyn BlobStore>, StartError> {
+    let (access_key, secret_key) = (bucket.access_key.reveal(), bucket.secret_key.reveal());
+    let settings = S3Settings {
+        force_path_style: bucket.force_path_style,
+        ..S3Settings::new(bucket.endpoint, bucket.name, access_key, secret_key, bucket.region)
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        let (endpoint, name) = (bucket.endpoint, bucket.name);
+        StartError::new(format!("cannot use the fallback endpoint={endpoint} bucket={name} error=\"{error}\""))
+    };
+    let pool = BlockingPool::start("spool-read", 1, 4).map_err(|error| failed(&error))?;
+    Ok(Arc::new(S3Store::new(settings, pool).map_err(|error| failed(&error))?))
 }
 
 /// How names of new objects are spread.

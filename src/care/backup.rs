@@ -47,7 +47,7 @@ pub fn import(config: &Config, input: &Path, report: &ReportTo) -> u8 {
                 Box::new(BufReader::new(file))
             }
         };
-        let (stores, _locks) = open_alone(config).await?;
+        let (stores, _locks) = open_alone(config, false).await?;
         let imported = backup::import(stores.metadata.as_ref(), &mut lines).await;
         let imported = imported.map_err(|error| format!("cannot import all error=\"{error}\""))?;
         report.write(&to_json(&imported), &text(&imported))?;

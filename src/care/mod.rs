@@ -1,11 +1,13 @@
-//! Commands that look after a store: `verify`, `repair`, `export`, `import`.
+//! Commands that look after a store: `verify`, `repair`, `quarantine`, `export`, `import`.
 //!
 //! Who only looks takes no lock and changes nothing, not even the schema: a server may run meanwhile. Who writes takes
 //! the locks that a server takes, so that with SQLite or a folder no server runs; PostgreSQL with a bucket is shared.
 
 mod backup;
 pub mod progress;
+mod quarantine;
 mod repair;
+mod turn;
 mod verify;
 
 use std::io::Write;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use s3dedup_actors::model::Kind;
 use s3dedup_actors::store::blob::FolderStore;
+use s3dedup_actors::store::instances::InstanceRegistry;
 use s3dedup_actors::store::meta::{MetaCare, PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::verify::{Examiner, Pace, Stores};
 use serde_json::Value;
@@ -25,6 +28,7 @@ use crate::config::{Config, MetadataType, Storage, one_line};
 use crate::{exit, logging};
 
 pub use backup::{export, import};
+pub use quarantine::{QuarantineAction, quarantine};
 pub use repair::{RepairOptions, repair};
 pub use verify::{VerifyOptions, verify};
 
@@ -86,8 +90,9 @@ fn attach_metadata(config: &Config) -> Result<Arc<dyn MetaCare>, String> {
     })
 }
 
-/// The stores for somebody who writes, and the locks that keep servers off them.
-async fn open_alone(config: &Config) -> Result<(Stores, folders::DataLocks), String> {
+/// The stores for somebody who writes, and the locks that keep servers off them. A database that instances share must be
+/// that of these contents, and `is_rebuild` needs it for itself.
+async fn open_alone(config: &Config, is_rebuild: bool) -> Result<(Stores, folders::DataLocks), String> {
     let locks = folders::lock(config).map_err(said)?;
     let failed = |error| format!("cannot open the database {} error=\"{error}\"", where_is(config));
     let metadata: Arc<dyn MetaCare> = match config.kvstorage_type {
@@ -95,10 +100,24 @@ async fn open_alone(config: &Config) -> Result<(Stores, folders::DataLocks), Str
         MetadataType::Postgres => {
             let settings = postgres_settings(config, "(care)");
             let store = PostgresStore::open(&settings, config.postgres.pool_size, BACKLOG).await;
-            Arc::new(store.map_err(failed)?)
+            let store = store.map_err(failed)?;
+            matching::check_place(config, &store, &store).await.map_err(said)?;
+            if is_rebuild {
+                refuse_live(&store).await?;
+            }
+            Arc::new(store)
         }
     };
     Ok((with_contents(config, metadata, FolderStore::open).await?, locks))
+}
+
+/// A server on a database that is only half known would give new objects the names of old ones.
+async fn refuse_live(registry: &dyn InstanceRegistry) -> Result<(), String> {
+    let known = registry.instances().await.map_err(|error| format!("cannot read the database error=\"{error}\""))?;
+    match known.iter().find(|known| known.is_live()) {
+        Some(known) => Err(format!("the instance {} serves this database: stop all servers first", known.instance.id)),
+        None => Ok(()),
+    }
 }
 
 async fn with_contents(
@@ -112,13 +131,13 @@ async fn with_contents(
     Ok(Stores { metadata, contents })
 }
 
-/// Refuses stores that cannot belong together: a volume that is not mounted is no damage.
+/// Refuses stores that do not belong together: a volume that is not mounted is no damage.
 pub async fn check_match(stores: &Stores) -> Result<(), String> {
     if stores.metadata.totals().await.is_err_and(|error| error.kind() == Kind::Corrupt) {
         // It is what is to be looked into.
         return Ok(());
     }
-    matching::check(stores.metadata.as_ref(), stores.contents.as_ref()).await.map_err(said)
+    matching::look(stores.metadata.as_ref(), stores.contents.as_ref()).await.map_err(said)
 }
 
 fn sqlite_settings(config: &Config) -> SqliteSettings {

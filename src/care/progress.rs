@@ -72,7 +72,12 @@ impl Rate {
         } else {
             (now.contents, now.contents_all, contents_rate)
         };
-        let percent = if all == 0 { 100.0 } else { (done as f64 / all as f64 * 100.0).min(100.0) };
+        if all == 0 {
+            // Nobody knows how much there is: a rebuild goes by a listing.
+            let (contents, megabytes) = (now.contents, bytes_rate / 1e6);
+            return format!("phase=contents contents={contents} rate={contents_rate:.0}/s {megabytes:.1} MB/s");
+        }
+        let percent = (done as f64 / all as f64 * 100.0).min(100.0);
         let eta = match all.saturating_sub(done) as f64 / rate {
             seconds if seconds.is_finite() => duration(Duration::from_secs(seconds as u64)),
             _ => "?".to_owned(),
@@ -113,6 +118,9 @@ mod tests {
         // Half was done by a run before.
         assert!(rate.line(&snapshot(500, 500_000_000), begun, true).contains("eta=?"));
         let line = rate.line(&snapshot(600, 600_000_000), begun + Duration::from_secs(10), true);
+        let unknown = Snapshot { contents_all: 0, stored_bytes_all: 0, ..snapshot(700, 700_000_000) };
+        let told = rate.line(&unknown, begun + Duration::from_secs(20), true);
+        assert_eq!(told, "phase=contents contents=700 rate=10/s 10.0 MB/s");
         assert_eq!(line, "phase=contents 60.0% contents=600/1000 rate=10/s 10.0 MB/s eta=40s");
     }
 }

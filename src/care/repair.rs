@@ -4,17 +4,21 @@ use std::fmt::Write;
 use std::rc::Rc;
 
 use s3dedup_actors::SpoolLimits;
-use s3dedup_actors::repair::{self, Action, Applied, Fallback, Filetracker, Plan, Rebuilt, Repairer};
-use s3dedup_actors::verify::{Damage, Progress};
+use s3dedup_actors::model::Error;
+use s3dedup_actors::repair::{self, Action, Applied, Fallback, Filetracker, OtherStore, Plan, Rebuilt, Repairer};
+use s3dedup_actors::store::meta::MetaCare;
+use s3dedup_actors::verify::{Damage, Progress, Stores};
 use serde_json::{Value, json};
 
 use super::progress::Shown;
 use super::verify::list;
-use super::{CONCURRENCY, ReportTo, check_match, examiner, open_alone, run};
+use super::{CONCURRENCY, ReportTo, check_match, examiner, open_alone, run, said, turn};
 use crate::boot::{engine, folders};
 use crate::config::Config;
 use crate::exit;
 
+/// Contents that are released in one transaction.
+const RELEASE_ROWS: usize = 1000;
 /// Actions that are shown to people.
 const SHOWN_MAX: usize = 20;
 
@@ -27,6 +31,8 @@ pub struct RepairOptions {
     pub deep: bool,
     /// Makes the contents of a lost database anew.
     pub rebuild: bool,
+    /// Gives adopted contents that no name came for to the cleaner.
+    pub release_adopted: bool,
     /// At most so many megabytes of objects a second.
     pub mbps: Option<f64>,
     /// Where the report goes.
@@ -39,57 +45,90 @@ pub fn repair(config: &Config, options: &RepairOptions) -> u8 {
         if options.rebuild {
             folders::create(config).map_err(|error| error.to_string())?;
         }
-        let (stores, _locks) = open_alone(config).await?;
+        let (stores, _locks) = open_alone(config, options.rebuild).await?;
         if !options.rebuild {
             check_match(&stores).await?;
         }
-        let examiner = examiner(config, options.mbps)?;
-        let progress = Rc::new(Progress::default());
-        let fallback = fallback(config)?;
-        let with = Repairer {
-            stores: &stores,
-            examiner: &examiner,
-            progress: &progress,
-            fallback: fallback.as_deref(),
-            instance: "repair".to_owned(),
-            layout: engine::layout(config),
-            concurrency: CONCURRENCY,
-        };
-        let shown = Shown::start(Rc::clone(&progress), options.deep);
-        if options.rebuild {
-            let rebuilt = repair::rebuild(&with, options.deep).await;
-            drop(shown);
-            let rebuilt = rebuilt.map_err(|error| format!("cannot rebuild error=\"{error}\""))?;
-            options.report.write(&rebuilt.to_json(), &rebuilt_text(&rebuilt))?;
-            return Ok(if rebuilt.refused == 0 { exit::OK } else { exit::DAMAGED });
-        }
-        let plan = repair::plan(&with, options.deep).await;
-        let plan = plan.map_err(|error| format!("cannot look at the store error=\"{error}\""))?;
-        let applied = match options.dry_run {
-            true => None,
-            false => Some(repair::apply(&with, &plan.actions).await),
-        };
-        drop(shown);
-        let applied = applied.transpose().map_err(|error| format!("cannot repair all error=\"{error}\""))?;
-        let outcome = Outcome { plan: &plan, applied: applied.as_deref() };
-        options.report.write(&outcome.to_json(), &outcome.text())?;
-        Ok(if outcome.is_whole() { exit::OK } else { exit::DAMAGED })
+        let work = work(config, options, &stores);
+        // Looking does no harm, whoever else is at it.
+        if options.dry_run { work.await } else { turn::alone(config, &stores.metadata, options.rebuild, work).await }
     })
 }
 
-fn fallback(config: &Config) -> Result<Option<Box<dyn Fallback>>, String> {
-    let Some(url) = &config.repair.fallback_url else { return Ok(None) };
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        return Err("repair.fallback_url must begin with http:// or https://".to_owned());
+async fn work(config: &Config, options: &RepairOptions, stores: &Stores) -> Result<u8, String> {
+    if options.release_adopted {
+        let released = release(stores.metadata.as_ref()).await;
+        let released = released.map_err(|error| format!("cannot release all error=\"{error}\""))?;
+        let text = format!("{released} adopted contents without a name are given to the cleaner");
+        options.report.write(&json!({ "format": 1, "released": released }), &text)?;
+        return Ok(exit::OK);
     }
-    let limits = SpoolLimits {
+    let examiner = examiner(config, options.mbps)?;
+    let progress = Rc::new(Progress::default());
+    let fallbacks = fallbacks(config).await?;
+    let fallbacks: Vec<&dyn Fallback> = fallbacks.iter().map(AsRef::as_ref).collect();
+    let with = Repairer {
+        stores,
+        examiner: &examiner,
+        progress: &progress,
+        fallbacks: &fallbacks,
+        instance: "repair".to_owned(),
+        layout: engine::layout(config),
+        concurrency: CONCURRENCY,
+    };
+    let shown = Shown::start(Rc::clone(&progress), options.deep);
+    if options.rebuild {
+        let rebuilt = repair::rebuild(&with, options.deep).await;
+        drop(shown);
+        let rebuilt = rebuilt.map_err(|error| format!("cannot rebuild error=\"{error}\""))?;
+        options.report.write(&rebuilt.to_json(), &rebuilt_text(&rebuilt))?;
+        return Ok(if rebuilt.refused == 0 { exit::OK } else { exit::DAMAGED });
+    }
+    let plan = repair::plan(&with, options.deep).await;
+    let plan = plan.map_err(|error| format!("cannot look at the store error=\"{error}\""))?;
+    let applied = match options.dry_run {
+        true => None,
+        false => Some(repair::apply(&with, &plan.actions).await),
+    };
+    drop(shown);
+    let applied = applied.transpose().map_err(|error| format!("cannot repair all error=\"{error}\""))?;
+    let outcome = Outcome { plan: &plan, applied: applied.as_deref() };
+    options.report.write(&outcome.to_json(), &outcome.text())?;
+    Ok(if outcome.is_whole() { exit::OK } else { exit::DAMAGED })
+}
+
+/// Ends the hold of all adopted contents that no name came for.
+async fn release(metadata: &dyn MetaCare) -> Result<u64, Error> {
+    let mut released = 0;
+    loop {
+        match metadata.release_held(RELEASE_ROWS).await? {
+            0 => return Ok(released),
+            count => released += count,
+        }
+    }
+}
+
+/// Where lost contents may be had from: a bucket first, as it is asked by digest.
+async fn fallbacks(config: &Config) -> Result<Vec<Box<dyn Fallback>>, String> {
+    let threads = config.actors.cpu_threads();
+    let limits = || SpoolLimits {
         memory_bytes_max: config.bucket.max_inmemory_size,
         temp_dir: config.bucket.temp_dir.clone(),
         logical_bytes_max: config.limits.max_logical_size,
         compression_level: config.compression.level,
     };
-    let server = Filetracker::new(url, limits, config.actors.cpu_threads());
-    Ok(Some(Box::new(server.map_err(|error| error.to_string())?)))
+    let mut fallbacks: Vec<Box<dyn Fallback>> = Vec::new();
+    if let Some(bucket) = config.repair.bucket() {
+        let store = engine::open_fallback(&bucket).map_err(said)?;
+        let failed = |error| format!("the fallback bucket {} does not answer error=\"{error}\"", bucket.name);
+        // Found out now rather than after hours of reading.
+        store.probe().await.map_err(failed)?;
+        fallbacks.push(Box::new(OtherStore::new(store, limits(), threads).map_err(said)?));
+    }
+    if let Some(url) = &config.repair.fallback_url {
+        fallbacks.push(Box::new(Filetracker::new(url.reveal(), limits(), threads).map_err(said)?));
+    }
+    Ok(fallbacks)
 }
 
 struct Outcome<'a> {
@@ -159,6 +198,6 @@ fn rebuilt_text(rebuilt: &Rebuilt) -> String {
     if *refused > 0 {
         let _ = writeln!(out, "{refused} objects are not what they should be, now in quarantine");
     }
-    out.push_str("names come back with: s3dedup import FILE\n");
+    out.push_str("names come back with: s3dedup import FILE; until they do, the cleaner leaves the contents alone\n");
     out
 }

@@ -10,9 +10,10 @@ use s3dedup_actors::cleaner::{CleanOptions, CleanReport, Cleaner};
 use s3dedup_actors::model::Kind;
 use s3dedup_actors::store::blob::{BlobStore, FolderStore};
 use s3dedup_actors::store::meta::MetaStore;
+use s3dedup_actors::store::tie::TiedStore;
 
 use crate::boot::metadata::Metadata;
-use crate::boot::{StartError, engine, folders, matching, membership, metadata};
+use crate::boot::{StartError, engine, folders, matching, metadata};
 use crate::config::{Config, MetadataType, one_line};
 use crate::logging;
 
@@ -45,10 +46,11 @@ async fn open(config: &Config) -> Result<(Arc<dyn MetaStore>, Arc<dyn BlobStore>
     }
     let Metadata { store: metadata, registry, .. } = metadata::open(config, "(clean)").await?;
     if let Some(registry) = registry {
-        membership::check_contents(config, registry.as_ref()).await?;
+        matching::check_place(config, metadata.as_ref(), registry.as_ref()).await?;
     }
     let contents = engine::open_contents(config, FolderStore::open).await?;
-    matching::check(metadata.as_ref(), contents.as_ref()).await?;
+    let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
+    matching::tie(&contents).await?;
     Ok((metadata, contents))
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use s3dedup_actors::model::BlobKey;
 use structopt::StructOpt;
 
-use super::load;
-use crate::care::{self, RepairOptions, ReportTo, VerifyOptions};
+use super::{ReportOptions, load};
+use crate::care::{self, QuarantineAction, RepairOptions, ReportTo, VerifyOptions};
 
 pub(super) const VERIFY_HELP: &str = "\
 Changes nothing and takes no lock: servers may run meanwhile. Exit code 0: whole; 9: damaged;
@@ -17,10 +18,41 @@ With SQLite or contents in a folder the server must be stopped. Exit code 0: not
 all of it was put right; 9: damage is left (with --dry-run: was found); 1: could not do it.
 ";
 
+pub(super) const QUARANTINE_HELP: &str = "\
+Listing takes no lock. The rest: with SQLite or contents in a folder the server must be stopped. Exit code 0: done;
+10: some objects stay where they are; 1: could not do it.
+";
+
 pub(super) const IMPORT_HELP: &str = "\
 With SQLite or contents in a folder the server must be stopped. Exit code 0: every name is there;
 10: contents of some names are missing; 1: could not do it.
 ";
+
+#[derive(StructOpt, Debug)]
+pub(super) enum QuarantineCommand {
+    /// Lists what is there, why, since when, and whether its content has another object
+    List(ReportOptions),
+    /// Takes objects out: they are what they were before, the content's or unknown
+    Lift {
+        #[structopt(flatten)]
+        report: ReportOptions,
+        /// Objects, named as in the list
+        #[structopt(value_name = "OBJECT", required = true)]
+        objects: Vec<BlobKey>,
+    },
+    /// Leaves objects to the cleaner, when another object of their content is read and found whole
+    Drop {
+        #[structopt(flatten)]
+        report: ReportOptions,
+        /// Objects, named as in the list
+        #[structopt(value_name = "OBJECT", required_unless = "all", conflicts_with = "all")]
+        objects: Vec<BlobKey>,
+        /// All for which that holds
+        #[structopt(long)]
+        #[expect(dead_code, reason = "no objects means all; it only has to be said")]
+        all: bool,
+    },
+}
 
 #[derive(StructOpt, Debug)]
 pub(super) struct RepairCommand {
@@ -36,6 +68,9 @@ pub(super) struct RepairCommand {
     /// For a lost database: makes a content known for every object
     #[structopt(long)]
     rebuild: bool,
+    /// Gives contents that were adopted from objects, and that no name came for, to the cleaner
+    #[structopt(long, conflicts_with_all = &["rebuild", "dry-run", "deep"])]
+    release_adopted: bool,
     /// Reads at most N megabytes of objects a second
     #[structopt(long, value_name = "N", parse(try_from_str = positive))]
     max_mbps: Option<f64>,
@@ -111,9 +146,19 @@ pub(super) fn verify(command: VerifyCommand) -> u8 {
 }
 
 pub(super) fn repair(command: RepairCommand) -> u8 {
-    let RepairCommand { config, dry_run, deep, rebuild, max_mbps, report } = command;
-    let options = RepairOptions { dry_run, deep, rebuild, mbps: max_mbps, report: report.into() };
+    let RepairCommand { config, dry_run, deep, rebuild, release_adopted, max_mbps, report } = command;
+    let options = RepairOptions { dry_run, deep, rebuild, release_adopted, mbps: max_mbps, report: report.into() };
     load(config, Vec::new()).map_or_else(|code| code, |loaded| care::repair(&loaded.config, &options))
+}
+
+pub(super) fn quarantine(command: QuarantineCommand) -> u8 {
+    let (ReportOptions { config, json }, action) = match command {
+        QuarantineCommand::List(report) => (report, QuarantineAction::List),
+        QuarantineCommand::Lift { report, objects } => (report, QuarantineAction::Lift(objects)),
+        QuarantineCommand::Drop { report, objects, .. } => (report, QuarantineAction::Drop(objects)),
+    };
+    let report = ReportTo { file: None, json };
+    load(config, Vec::new()).map_or_else(|code| code, |loaded| care::quarantine(&loaded.config, &action, &report))
 }
 
 pub(super) fn export(command: ExportCommand) -> u8 {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
-use self::care::{ExportCommand, ImportCommand, RepairCommand, VerifyCommand};
+use self::care::{ExportCommand, ImportCommand, QuarantineCommand, RepairCommand, VerifyCommand};
 use self::clean::CleanFlags;
 use self::migrate::{CompareCommand, MigrateCommand, MigrateV1Command};
 use self::server::{LiveMigrateCommand, LiveMigrateV1Command, ServerOptions};
@@ -76,6 +76,9 @@ enum Command {
     /// Puts right what verify finds; deletes nothing
     #[structopt(after_help = care::REPAIR_HELP)]
     Repair(RepairCommand),
+    /// Lists objects that a repair put aside, or lets go of them
+    #[structopt(after_help = care::QUARANTINE_HELP)]
+    Quarantine(QuarantineCommand),
     /// Writes all names with what they hold, as lines of JSON
     Export(ExportCommand),
     /// Restores names that were exported, where their contents are known; newer names stay
@@ -128,6 +131,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Clean(flags) => clean::run(&flags),
         Command::Verify(command) => care::verify(command),
         Command::Repair(command) => care::repair(command),
+        Command::Quarantine(command) => care::quarantine(command),
         Command::Export(command) => care::export(command),
         Command::Import(command) => care::import(command),
         Command::Migrate(command) => migrate::migrate(command),

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use config::ValueKind;
 use serde_json::{Value, json};
 
+use super::setting::Kind;
 use super::table::SETTINGS;
+use super::value::{MASK, without_user};
 use super::{Loaded, resolve};
-
-const MASK: &str = "********";
 
 impl Loaded {
     /// One line a setting: key, value, where it came from.
@@ -49,33 +49,11 @@ impl Loaded {
                 Some(_) if setting.secret => MASK.into(),
                 Some(ValueKind::Boolean(value)) => (*value).into(),
                 Some(ValueKind::U64(value)) => (*value).into(),
-                Some(ValueKind::String(text)) => without_password(text).into(),
+                Some(ValueKind::String(text)) if matches!(setting.kind, Kind::ServerUrl) => without_user(text).into(),
+                Some(ValueKind::String(text)) => text.clone().into(),
                 Some(other) => other.to_string().into(),
             };
             (setting.key, value, resolve::origin(&self.merged, setting.key))
         })
-    }
-}
-
-/// A URL may have a name and a password in it.
-fn without_password(text: &str) -> String {
-    let masked = text.split_once("://").and_then(|(scheme, rest)| {
-        let authority = rest.split('/').next().unwrap_or(rest);
-        let (_, host) = authority.rsplit_once('@')?;
-        Some(format!("{scheme}://{MASK}@{host}{}", &rest[authority.len()..]))
-    });
-    masked.unwrap_or_else(|| text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_in_a_url_is_masked() {
-        assert_eq!(without_password("http://me:hunter2@old:9999/ft@x"), format!("http://{MASK}@old:9999/ft@x"));
-        for text in ["http://old:9999/a@b", "a@b", "/srv/x"] {
-            assert_eq!(without_password(text), text);
-        }
     }
 }

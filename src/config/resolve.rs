@@ -44,7 +44,7 @@ pub fn origin<'a>(merged: &'a config::Config, key: &str) -> &'a str {
 pub fn derived_defaults(merged: &config::Config) -> Layer {
     let mut layer = Layer::default();
     let data_dir = lookup_text(merged, "data_dir").unwrap_or_default();
-    for (key, name) in [("sqlite.path", "kv.db"), ("bucket.temp_dir", "tmp")] {
+    for (key, name) in [("sqlite.path", "kv.db"), ("bucket.temp_dir", "tmp"), ("export.path", "names.jsonl")] {
         let path = Path::new(&data_dir).join(name).to_string_lossy().into_owned();
         layer.set(key, "default, in data_dir", Parsed::Text(path));
     }
@@ -85,6 +85,8 @@ pub fn secrets_from_files(merged: &config::Config) -> Result<Layer, ConfigError>
         ("bucket.s3.access_key", "bucket.s3.access_key_file"),
         ("bucket.s3.secret_key", "bucket.s3.secret_key_file"),
         ("postgres.password", "postgres.password_file"),
+        ("repair.s3.access_key", "repair.s3.access_key_file"),
+        ("repair.s3.secret_key", "repair.s3.secret_key_file"),
     ] {
         let (Some(setting), Some(path)) = (setting(key), lookup_text(merged, file_key)) else { continue };
         let source = origin(merged, file_key);
@@ -118,20 +120,40 @@ fn read_secret(path: &Path) -> Result<String, String> {
 
 /// Checks what no single value can tell.
 pub fn check_required(merged: &config::Config) -> Result<(), ConfigError> {
-    if lookup_text(merged, "bucket.s3storage_type").as_deref() != Some("s3") {
-        return Ok(());
+    if lookup_text(merged, "bucket.s3storage_type").as_deref() == Some("s3") {
+        let why = format!("bucket.s3storage_type is s3 ({})", origin(merged, "bucket.s3storage_type"));
+        let keys = [
+            ("bucket.s3.endpoint", None),
+            ("bucket.s3.access_key", Some("bucket.s3.access_key_file")),
+            ("bucket.s3.secret_key", Some("bucket.s3.secret_key_file")),
+        ];
+        check_all_there(merged, &keys, &why)?;
     }
-    for (key, file_key) in [
-        ("bucket.s3.endpoint", None),
-        ("bucket.s3.access_key", Some("bucket.s3.access_key_file")),
-        ("bucket.s3.secret_key", Some("bucket.s3.secret_key_file")),
-    ] {
+    let fallback = [
+        ("repair.s3.endpoint", None),
+        ("repair.s3.bucket", None),
+        ("repair.s3.access_key", Some("repair.s3.access_key_file")),
+        ("repair.s3.secret_key", Some("repair.s3.secret_key_file")),
+    ];
+    match fallback.iter().find(|(key, _)| lookup(merged, key).is_some()) {
+        Some((key, _)) => check_all_there(merged, &fallback, &format!("{key} is set ({})", origin(merged, key))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses when one of the keys is not set; `why` says what it is needed for.
+fn check_all_there(
+    merged: &config::Config,
+    keys: &[(&'static str, Option<&'static str>)],
+    why: &str,
+) -> Result<(), ConfigError> {
+    for (key, file_key) in keys {
         let (Some(setting), None) = (setting(key), lookup(merged, key)) else { continue };
-        let problem = format!("missing, but bucket.s3storage_type is s3 ({})", origin(merged, "bucket.s3storage_type"));
+        let problem = format!("missing, but {why}");
         let or_file = file_key.map(|file_key| format!(", or {file_key}")).unwrap_or_default();
         let allowed =
             format!("{}; set it in the file or by the {}{or_file}", setting.allowed(), environment_origin(setting));
-        return Err(ConfigError::new(key, "default", problem, allowed));
+        return Err(ConfigError::new(setting.key, "default", problem, allowed));
     }
     Ok(())
 }

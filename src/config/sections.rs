@@ -42,8 +42,9 @@ pub struct Config {
     pub cache: Cache,
     /// Compression of plain uploads.
     pub compression: Compression,
+    /// Exports of names by the server.
+    pub export: Export,
     /// What repairs may use.
-    #[serde(default)]
     pub repair: Repair,
     /// Migration from an old server.
     pub migration: Migration,
@@ -222,11 +223,67 @@ pub struct Compression {
     pub level: u32,
 }
 
+/// Section `export`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Export {
+    /// Seconds between exports; 0 for none.
+    pub interval_seconds: u64,
+    /// The file, perhaps with `{time}` in its name.
+    pub path: PathBuf,
+    /// Files that stay.
+    pub keep: usize,
+}
+
 /// Section `repair`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Repair {
-    /// A server that damaged contents may be fetched from.
-    pub fallback_url: Option<String>,
+    /// A server that damaged contents may be fetched from. Its address may hold a password.
+    pub fallback_url: Option<Secret>,
+    s3: FallbackS3,
+}
+
+/// Section `repair.s3`.
+#[derive(Debug, Clone, Deserialize)]
+struct FallbackS3 {
+    endpoint: Option<String>,
+    bucket: Option<String>,
+    access_key: Option<Secret>,
+    secret_key: Option<Secret>,
+    region: String,
+    force_path_style: bool,
+}
+
+/// A bucket that damaged contents may be fetched from.
+#[derive(Debug)]
+pub struct FallbackBucket<'a> {
+    /// Scheme, host and port.
+    pub endpoint: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Access key.
+    pub access_key: &'a Secret,
+    /// Secret key.
+    pub secret_key: &'a Secret,
+    /// Region that requests are signed for.
+    pub region: &'a str,
+    /// Bucket in the path instead of the host name.
+    pub force_path_style: bool,
+}
+
+impl Repair {
+    /// The bucket, if there is one.
+    pub fn bucket(&self) -> Option<FallbackBucket<'_>> {
+        let s3 = &self.s3;
+        // the loader refuses an endpoint with anything missing
+        Some(FallbackBucket {
+            endpoint: s3.endpoint.as_deref()?,
+            name: s3.bucket.as_deref()?,
+            access_key: s3.access_key.as_ref()?,
+            secret_key: s3.secret_key.as_ref()?,
+            region: &s3.region,
+            force_path_style: s3.force_path_style,
+        })
+    }
 }
 
 /// Section `migration`.

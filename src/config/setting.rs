@@ -62,6 +62,8 @@ pub enum Kind {
     Path,
     /// The address of a server, without a path.
     Url,
+    /// The address of a server, perhaps with a path and with a user and password in it, which are never shown.
+    ServerUrl,
     /// A host name or an IP address.
     Host,
     /// A cron expression of five fields.
@@ -81,6 +83,7 @@ impl Setting {
             Kind::Name => "1 to 255 letters, digits, '.', '_' or '-', first a letter or digit".to_owned(),
             Kind::Path => "a path".to_owned(),
             Kind::Url => "http:// or https://, a host and an optional port, nothing else".to_owned(),
+            Kind::ServerUrl => "http:// or https://, a host, an optional port and path".to_owned(),
             Kind::Host => "a host name or an IP address".to_owned(),
             Kind::Cron => {
                 "minute, hour, day of month, month, day of week, as in cron; times in UTC: 30 3 * * SUN".to_owned()

@@ -46,6 +46,7 @@ pub fn parse_text(setting: &Setting, text: &str) -> Result<Parsed, String> {
             word.map(|word| Parsed::Text((*word).to_owned())).ok_or_else(|| wrong("is none of them"))
         }
         Kind::Url => url(text).map(Parsed::Text).ok_or_else(|| wrong("is no such URL")),
+        Kind::ServerUrl => server_url(text).map(Parsed::Text).ok_or_else(|| wrong("is no such URL")),
         Kind::Name if !is_name(text) => Err(wrong("is no such name")),
         Kind::Cron => match text.parse::<Schedule>() {
             Ok(_) => Ok(Parsed::Text(text.to_owned())),
@@ -89,7 +90,7 @@ fn kind_name(kind: &ValueKind) -> &'static str {
 
 fn shown(setting: &Setting, text: &str) -> String {
     // somebody may have put a key into an endpoint, as in http://key:secret@host
-    if setting.secret || (matches!(setting.kind, Kind::Url) && text.contains('@')) {
+    if setting.secret || (matches!(setting.kind, Kind::Url | Kind::ServerUrl) && text.contains('@')) {
         return "the value".to_owned();
     }
     match text.char_indices().nth(SHOWN_CHARACTERS) {
@@ -154,6 +155,36 @@ fn url(text: &str) -> Option<String> {
     (host_is_fine && port_is_fine).then(|| format!("{}://{authority}", scheme.to_ascii_lowercase()))
 }
 
+/// The URL without slashes at its end.
+fn server_url(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+    // A user and password are whatever stands before the last @: they are only passed on.
+    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+    let host = url(&format!("{scheme}://{host}"))?;
+    let is_plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+    if !is_plain(path) || !user.is_none_or(is_plain) {
+        return None;
+    }
+    let (scheme, host) = host.split_once("://")?;
+    let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+    Some(format!("{scheme}://{user}{host}/{path}").trim_end_matches('/').to_owned())
+}
+
+/// A [`Kind::ServerUrl`] for people: without its user and password.
+pub fn without_user(url: &str) -> String {
+    match url.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('/').unwrap_or((rest, "")))) {
+        Some((scheme, (authority, path))) if authority.contains('@') => {
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{MASK}@{host}/{path}").trim_end_matches('/').to_owned()
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// Stands for what is not shown.
+pub const MASK: &str = "********";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +242,22 @@ mod tests {
         }
         let error = text("bucket.s3.endpoint", "http://key:hunter2@host").unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_server_may_have_a_path_and_a_password_that_is_not_shown() {
+        for (given, wanted, shown) in [
+            ("http://old:9999/ft/", "http://old:9999/ft", "http://old:9999/ft"),
+            ("HTTPS://me:hunter2@old/a/b", "https://me:hunter2@old/a/b", "https://********@old/a/b"),
+            ("http://me:hun@ter2@[::1]:80", "http://me:hun@ter2@[::1]:80", "http://********@[::1]:80"),
+        ] {
+            assert_eq!(text("repair.fallback_url", given), Ok(Parsed::Text(wanted.to_owned())), "{given}");
+            assert_eq!(without_user(wanted), shown);
+        }
+        for wrong in ["old:9999", "ftp://old", "http://", "http://a b/", "http://a/?x", "http://u:hunter2@", "x"] {
+            let error = text("repair.fallback_url", wrong).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

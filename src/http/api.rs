@@ -64,7 +64,8 @@ fn actors(tree: &ActorTree) -> Value {
     let guardian = if tree.is_guarded { ActorState::Up } else { ActorState::Dead };
     json!({
         "well": tree.is_well(),
-        "requests": { "inside": tree.requests, "slots": tree.request_slots },
+        "requests": { "inside": tree.requests, "slots": tree.request_slots, "spool_bytes": tree.spool_bytes },
+        "database": tree.connections.map(|it| json!({ "open": it.open, "idle": it.idle })),
         "breakers": tree.breakers.iter().map(|(name, state)| json!({ "name": name, "state": state })).collect::<Vec<_>>(),
         "actors": {
             "name": "guardian",
@@ -86,6 +87,7 @@ fn state(state: ActorState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use s3dedup_actors::ActorReport;
+    use s3dedup_actors::store::meta::Connections;
 
     use super::*;
 
@@ -104,13 +106,16 @@ mod tests {
             children: vec![report("uploads", ActorState::Up, vec![("waiting", 4), ("busy", 1)])],
             requests: 5,
             request_slots: 512,
+            spool_bytes: 7,
+            connections: Some(Connections { open: 4, idle: 3, breaker: "closed" }),
             breakers: vec![("the content store", "open")],
         };
         let uploads = json!({ "name": "uploads", "state": "up", "restarts": 2, "panics": 3,
             "last_fault": "index \"1\"", "load": { "waiting": 4, "busy": 1 } });
         let shown = json!({
             "well": true,
-            "requests": { "inside": 5, "slots": 512 },
+            "requests": { "inside": 5, "slots": 512, "spool_bytes": 7 },
+            "database": { "open": 4, "idle": 3 },
             "breakers": [{ "name": "the content store", "state": "open" }],
             "actors": { "name": "guardian", "state": "up", "children": [uploads] },
         });

@@ -66,13 +66,15 @@ pub struct Streamed {
     size: BodySize,
     bytes: BoxStream<'static, Result<Bytes, Error>>,
     what: String,
+    /// What ends it, to be told once all that came before has been sent.
+    failure: Option<Error>,
     _permit: Permit,
 }
 
 impl Streamed {
     /// `what` names the request in the log.
     pub fn new(size: BodySize, bytes: BoxStream<'static, Result<Bytes, Error>>, what: String, permit: Permit) -> Self {
-        Self { size, bytes, what, _permit: permit }
+        Self { size, bytes, what, failure: None, _permit: permit }
     }
 }
 
@@ -84,13 +86,19 @@ impl MessageBody for Streamed {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        if let Some(error) = self.failure.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             match self.bytes.poll_next_unpin(cx) {
                 // An empty piece would be the end mark of a chunked body.
                 Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
                 Poll::Ready(Some(Err(error))) => {
                     log_cut(&self.what, &error);
-                    return Poll::Ready(Some(Err(error)));
+                    // The server drops what it has not written yet, the head included: it is to write first.
+                    self.failure = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 other => return other,
             }

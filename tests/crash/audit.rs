@@ -76,9 +76,13 @@ fn object(path: &Path) -> String {
 
 /// What is wrong. Nothing may be in flight.
 pub fn audit(database: &Database<'_>, objects: &[PathBuf]) -> Vec<String> {
+    let sized = objects.iter().map(|path| (object(path), std::fs::metadata(path).unwrap().len()));
+    audit_objects(database, sized.collect())
+}
+
+/// The same for objects by their names, with their sizes.
+pub fn audit_objects(database: &Database<'_>, mut objects: BTreeMap<String, u64>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut objects: BTreeMap<_, _> =
-        objects.iter().map(|path| (object(path), std::fs::metadata(path).unwrap().len())).collect();
     let rows = database.rows();
     let of = |table: &'static str| rows.iter().filter(move |row| row.0 == table);
     let mut references = BTreeMap::<&str, i64>::new();

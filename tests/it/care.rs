@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::s3::S3InProcess;
+use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
+
+use crate::support::s3::{Garage, S3InProcess};
 use crate::support::{Noise, TestServer, eventually, gunzip, sha256, upload};
 
 /// A store to look after, as the environment names it.
@@ -153,7 +155,17 @@ fn repair_fetches_what_is_damaged_from_another_server() {
     let mut store = Store::folder(&server);
     let plan = store.report(9, &["repair", "--deep", "--dry-run"]);
     assert_eq!(plan["lost"].as_array().unwrap().len(), 2);
-    store.set("FALLBACK_URL", other.url());
+    // Nobody listens there; the rest is looked at all the same, and the password is not told.
+    store.set("FALLBACK_URL", "http://me:hunter2@127.0.0.1:9/ft");
+    let output = store.run(&["repair", "--deep", "--dry-run"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(9) && said.contains("a fallback failed") && !said.contains("hunter2"),
+        "{said}"
+    );
+    let shown = store.run(&["check-config"]).stdout;
+    assert!(String::from_utf8_lossy(&shown).contains("http://********@127.0.0.1:9/ft"));
+    store.set("FALLBACK_URL", other.url().replace("://", "://me:hunter2@"));
     let plan = store.report(9, &["repair", "--deep", "--dry-run"]);
     assert_eq!((&plan["dry_run"], &plan["actions"][0]["outcome"]), (&true.into(), &"planned".into()));
     let done = store.report(0, &["repair", "--deep"]);
@@ -162,13 +174,127 @@ fn repair_fetches_what_is_damaged_from_another_server() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|action| format!("{} {}", action["action"], action["name"]))
+            .map(|action| format!("{} {}", action["action"], action["source"]))
             .collect()
     };
     assert_eq!(names(&plan), names(&done), "the run does what the plan said");
     assert!(done["actions"].as_array().unwrap().iter().all(|action| action["outcome"] == "done"));
     store.report(0, &["verify", "--deep"]);
     assert_eq!(fs::read(&broken).unwrap(), b"not gzip at all", "nothing is deleted");
+    server.start_again();
+    assert_served(&server, &contents);
+}
+
+#[test]
+fn repair_fetches_what_is_damaged_from_another_bucket() {
+    let garage = Garage::start();
+    let copy = TestServer::builder().s3(&garage.access).start();
+    let contents = fill(&copy);
+    let mut server = TestServer::start();
+    fill(&server);
+    let [missing, broken] = [3, 6].map(|number: usize| object(&server, &contents[number].1));
+    fs::remove_file(&missing).unwrap();
+    fs::write(&broken, b"not gzip at all").unwrap();
+    server.stop();
+    let mut store = Store::folder(&server);
+    store.set("FALLBACK_S3_ENDPOINT", &garage.access.endpoint);
+    assert_eq!(store.run(&["repair"]).status.code(), Some(2), "the rest is missing");
+    store.set("FALLBACK_S3_ACCESS_KEY", &garage.access.access_key);
+    store.set("FALLBACK_S3_SECRET_KEY", &garage.access.secret_key);
+    store.set("FALLBACK_S3_REGION", &garage.access.region);
+    store.set("FALLBACK_S3_BUCKET", "nothing-here");
+    let output = store.run(&["repair", "--deep"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("nothing-here"), "{said}");
+    assert!(!said.contains(&garage.access.secret_key));
+    store.set("FALLBACK_S3_BUCKET", &garage.access.bucket);
+    let plan = store.report(9, &["repair", "--deep", "--dry-run"]);
+    assert!(plan["actions"][0]["source"]["object"].as_str().unwrap().contains('/'), "{plan}");
+    let done = store.report(0, &["repair", "--deep"]);
+    assert!(done["actions"].as_array().unwrap().iter().all(|action| action["outcome"] == "done"));
+    store.report(0, &["verify", "--deep"]);
+
+    // What was broken is kept, and leaves when it is told to.
+    let listed = store.report(0, &["quarantine", "list"]);
+    let listed = listed["objects"].as_array().unwrap();
+    let size = |number: usize| listed[number]["size"].clone();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert!([size(0), size(1)].contains(&15.into()) && [size(0), size(1)].contains(&serde_json::Value::Null));
+    assert!(listed.iter().all(|object| object["content"] == "has another object"));
+    let name = listed[0]["object"].as_str().unwrap();
+    let lifted = store.report(0, &["quarantine", "lift", name]);
+    assert_eq!(lifted["objects"][0]["outcome"], "lifted");
+    assert_eq!(store.report(10, &["quarantine", "lift", name])["objects"][0]["outcome"], "kept");
+    let dropped = store.report(0, &["quarantine", "drop", "--all"]);
+    assert_eq!(dropped["objects"].as_array().unwrap().len(), 1);
+    assert_eq!(store.report(0, &["quarantine", "list"])["objects"], serde_json::json!([]));
+    for wrong in [&["drop"][..], &["drop", "--all", name], &["lift", "x"], &[]] {
+        assert_eq!(store.run(&[&["quarantine"], wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+    store.report(0, &["clean"]);
+    store.report(0, &["verify", "--deep"]);
+    server.start_again();
+    assert_served(&server, &contents);
+}
+
+#[test]
+fn on_postgres_a_repair_is_alone_and_keeps_to_its_bucket() {
+    let postgres = PostgresServer::start();
+    let s3 = S3InProcess::start();
+    let port = postgres.port().to_string();
+    let metadata = [
+        ("KVSTORAGE_TYPE", "postgres"),
+        ("POSTGRES_HOST", "127.0.0.1"),
+        ("POSTGRES_PORT", &port),
+        ("POSTGRES_USER", USER),
+        ("POSTGRES_PASSWORD", PASSWORD),
+        ("POSTGRES_DB", DATABASE),
+    ];
+    let builder = TestServer::builder().s3(&s3.access);
+    let mut server = metadata.iter().fold(builder, |builder, (name, value)| builder.env(name, value)).prepare();
+    let mut store = Store::folder(&server);
+    for (name, value) in metadata {
+        store.set(name, value);
+    }
+    store.set("STORAGE_TYPE", "s3");
+    store.set("S3_ENDPOINT", &s3.access.endpoint);
+    store.set("S3_ACCESS_KEY", &s3.access.access_key);
+    store.set("S3_SECRET_KEY", &s3.access.secret_key);
+    store.set("S3_REGION", &s3.access.region);
+    store.set("BUCKET_NAME", &s3.access.bucket);
+    server.start_again();
+    let contents = fill(&server);
+    let refused = |arguments: &[&str], why: &str| {
+        let output = store.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(why), "{arguments:?} {said}");
+    };
+    // Beside the running server.
+    store.report(0, &["repair", "--deep"]);
+    refused(&["repair", "--rebuild"], "stop all servers first");
+    // Somebody else cleans or repairs.
+    let lead = |task: &str, seconds: u32| {
+        let valid = "clock_timestamp() + interval '1 hour'";
+        postgres.sql(&format!("SELECT s3dedup.lead({valid}, '{task}', 'somebody', {seconds} * 1000)"))
+    };
+    lead("clean", 600);
+    refused(&["repair"], "at work");
+    store.report(0, &["repair", "--dry-run"]);
+    lead("clean", 0);
+    store.report(0, &["repair"]);
+    server.stop();
+    // Nobody serves or writes what is being rebuilt.
+    lead("rebuild", 600);
+    refused(&["repair"], "being rebuilt");
+    refused(&["import", "/dev/null"], "being rebuilt");
+    refused(&["server", "--listen-port", "0"], "being rebuilt");
+    lead("rebuild", 0);
+    // A database of other contents.
+    postgres.sql("UPDATE s3dedup.state SET contents_place = 's3 bucket other'");
+    for arguments in [&["repair"][..], &["import", "/dev/null"], &["quarantine", "drop", "--all"]] {
+        refused(arguments, "belongs to the contents in s3 bucket other");
+    }
+    postgres.sql(&format!("UPDATE s3dedup.state SET contents_place = 's3 bucket {}'", s3.access.bucket));
     server.start_again();
     assert_served(&server, &contents);
 }

@@ -19,6 +19,8 @@ mod full_database;
 mod health;
 mod instances;
 mod integrity;
+#[allow(dead_code, reason = "the fault tests use the rest")]
+mod load;
 mod migration;
 mod migration_live;
 mod model;

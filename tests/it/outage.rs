@@ -114,7 +114,7 @@ fn a_database_without_its_contents_and_contents_without_their_database_do_not_st
     std::fs::rename(&elsewhere, &blobs).unwrap();
     let (database, elsewhere) = (server.data_dir().join("kv.db"), server.data_dir().join("kv.old"));
     std::fs::rename(&database, &elsewhere).unwrap();
-    assert!(server.fails_to_start().contains("the database is new"));
+    assert!(server.fails_to_start().contains("the contents belong to another database"));
     for leftover in ["kv.db", "kv.db-wal", "kv.db-shm"] {
         drop(std::fs::remove_file(server.data_dir().join(leftover)));
     }

@@ -8,6 +8,7 @@ use super::Engine;
 use crate::migrator::MigrationSnapshot;
 use crate::runtime::guard::{ActorState, Vital};
 use crate::runtime::guardian::Guardian;
+use crate::store::meta::Connections;
 
 /// The actors, and what guards them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +21,10 @@ pub struct ActorTree {
     pub requests: usize,
     /// The most requests inside.
     pub request_slots: usize,
+    /// Memory that received bodies take, in bytes.
+    pub spool_bytes: u64,
+    /// Connections to the metadata store, if it is reached over a network.
+    pub connections: Option<Connections>,
     /// Circuit breakers: what they guard, and `closed`, `open` or `probing`.
     pub breakers: Vec<(&'static str, &'static str)>,
 }
@@ -111,6 +116,19 @@ impl Engine {
                     let left = |migration: MigrationSnapshot| migration.counts.total - migration.counts.settled();
                     self.migration().map(|migration| ("pending", left(migration) as usize)).into_iter().collect()
                 }
+                "exporter" => {
+                    let stats = &inner.exporter_stats;
+                    child.last_fault = child.last_fault.take().or_else(|| stats.last_error());
+                    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+                    let last_success = stats.last_success().map_or(0, |time| time.seconds().max(0).unsigned_abs());
+                    vec![
+                        ("running", usize::from(stats.is_running())),
+                        ("exports", count(stats.exports())),
+                        ("failures", count(stats.failures())),
+                        ("names", count(stats.names())),
+                        ("last_success", count(last_success)),
+                    ]
+                }
                 "locks-db" => vec![("held", inner.key_stats.held()), ("waiting", inner.key_stats.waiting())],
                 "metadata" => in_flight.next().map(|count| ("in_flight", count)).into_iter().collect(),
                 "uploads" => vec![
@@ -121,12 +139,17 @@ impl Engine {
                 _ => Vec::new(),
             };
         }
+        let connections = inner.metadata_store.connections();
+        let mut breakers = vec![(inner.content_breaker.backend(), inner.content_breaker.state())];
+        breakers.extend(connections.map(|connections| ("the database", connections.breaker)));
         ActorTree {
             is_guarded: inner.roster.guardian.connected(),
             children,
             requests: inner.admission.in_use(),
             request_slots: inner.admission.slots_max(),
-            breakers: vec![(inner.content_breaker.backend(), inner.content_breaker.state())],
+            spool_bytes: inner.spool_budget.used(),
+            connections,
+            breakers,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Reading what a name points at.
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use super::Engine;
 use crate::download::{Body, Download, Expected, verified};
@@ -35,32 +34,45 @@ impl Engine {
         let body = match self.inner.cache.get(&blob.key) {
             Some(bytes) => Body::Whole(bytes),
             None => {
-                let Some(reader) = self.inner.source.open(&blob.key).await? else { return Ok(None) };
-                self.checked(blob, reader).await?
+                let Some(body) = self.read_object(blob).await? else { return Ok(None) };
+                body
             }
         };
         Ok(Some(Download::new(entry.clone(), body, self.inner.compute.clone(), self.inner.damage.clone())))
     }
 
+    /// What can be kept is read whole, of the rest the beginning; once more if it did not come as it should: an answer may
+    /// break on its way.
+    async fn read_object(&self, blob: &StoredBlob) -> Result<Option<Body>> {
+        let read = || self.inner.source.open(&blob.key, async |reader| self.checked(blob, reader).await);
+        let first = match read().await {
+            Err(error) if error.kind() == Kind::Corrupt => error,
+            other => return other,
+        };
+        log::debug!("a content is read again object={} error=\"{first}\"", blob.key);
+        read().await.map_err(|error| match error.kind() {
+            // Whether the object is damaged or the store talks nonsense for a while is not known here.
+            Kind::Corrupt => {
+                self.inner.damage.found(&blob.key, &error);
+                Error::new(Kind::Unavailable, "the stored bytes are not what was stored").with_source(error)
+            }
+            _ => error,
+        })
+    }
+
     async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {
-        let key = blob.key;
         let mut body = verified(reader.stream, Expected::from(blob));
         if !self.inner.cache.wants(blob.stored_size) {
-            return Ok(Body::Stream(body));
+            // What fails before its beginning can still be refused.
+            let first = body.next().await.transpose()?;
+            return Ok(Body::Stream(stream::iter(first.map(Ok)).chain(body).boxed()));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(blob.stored_size).unwrap_or_default());
         while let Some(piece) = body.next().await {
-            match piece {
-                Ok(piece) => bytes.extend_from_slice(&piece),
-                // The client is to see a cut where damage is found, as with larger contents.
-                Err(error) if error.kind() == Kind::Corrupt => {
-                    return Ok(Body::Stream(stream::iter([Err(error)]).boxed()));
-                }
-                Err(error) => return Err(error),
-            }
+            bytes.extend_from_slice(&piece?);
         }
         let bytes = bytes::Bytes::from(bytes);
-        self.inner.cache.insert(key, bytes.clone());
+        self.inner.cache.insert(blob.key, bytes.clone());
         Ok(Body::Whole(bytes))
     }
 }

@@ -26,6 +26,7 @@ pub use self::put::{Migrated, PutOutcome};
 pub use self::start::{EngineSettings, EngineTree};
 use crate::cleaner::CleanerStats;
 use crate::download::{ContentCache, ContentSource, Damage};
+use crate::exporter::ExporterStats;
 use crate::lock::distributed::DistributedLockStats;
 use crate::lock::{LockStats, Locks};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Probe, Timely};
@@ -37,7 +38,7 @@ use crate::runtime::budget::MemoryBudget;
 use crate::runtime::pulse::Pulse;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blocking::BlockingPool;
-use crate::store::meta::{NewIntent, Totals};
+use crate::store::meta::{MetaStore, NewIntent, Totals};
 use crate::upload::{UploadStats, UploaderPool};
 
 /// How long a metadata transaction may take, queueing included: a client is to get its 503 within
@@ -57,6 +58,8 @@ struct Inner {
     admission: Admission,
     locks: Locks,
     metadata: MetadataRouter,
+    /// Only to be looked at: requests go through the router.
+    metadata_store: Arc<dyn MetaStore>,
     uploads: Addr<UploaderPool>,
     source: ContentSource,
     compute: BlockingPool,
@@ -68,6 +71,7 @@ struct Inner {
     key_stats: DistributedLockStats,
     upload_stats: UploadStats,
     cleaner_stats: CleanerStats,
+    exporter_stats: ExporterStats,
     damage: Damage,
     roster: Roster,
     content_breaker: Arc<Breaker>,
@@ -181,6 +185,11 @@ impl Engine {
         self.inner.migration.get().map(MigrationProgress::snapshot)
     }
 
+    /// What the periodic export has done.
+    pub fn exporter_stats(&self) -> &ExporterStats {
+        &self.inner.exporter_stats
+    }
+
     /// How many reads found a stored object missing or damaged since the start.
     pub fn damage_seen(&self) -> u64 {
         self.inner.damage.count()
@@ -195,8 +204,19 @@ impl Engine {
         MetadataActor: Handler<Timely<M>>,
         <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
     {
+        self.metadata_within(METADATA_WAIT_MAX, message).await
+    }
+
+    /// The same within this time.
+    async fn metadata_within<M, T>(&self, wait_max: Duration, message: M) -> Result<T>
+    where
+        M: Message<Result = Result<T>> + Send + 'static,
+        T: Send + 'static,
+        MetadataActor: Handler<Timely<M>>,
+        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
+    {
         let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
-        let deadline = Instant::now() + METADATA_WAIT_MAX;
+        let deadline = Instant::now() + wait_max;
         let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
         answer.await.map_err(late)?.map_err(gone)?
     }

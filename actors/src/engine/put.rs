@@ -1,10 +1,16 @@
 //! Storing a content under a name.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Engine, gone};
+use actix::dev::ToEnvelope;
+use actix::{Actor, Handler, Message};
+
+use super::{Engine, METADATA_WAIT_MAX, gone};
 use crate::failpoint::{self, Point};
+use crate::lock::distributed::Times;
 use crate::lock::{Lease, Turn};
+use crate::metadata::{MetadataActor, Timely};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::runtime::pulse::Mark;
 use crate::store::blob::Spooled;
@@ -13,6 +19,9 @@ use crate::upload::UploadBlob;
 
 /// How long a request waits for another one that uploads the same content, here or in another instance.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// What is left at least to each question of a put.
+const ASK_MIN: Duration = Duration::from_millis(500);
 
 /// How often a put starts anew because the content changed hands under it.
 const ROUNDS_MAX: usize = 4;
@@ -51,9 +60,10 @@ impl Engine {
     ///
     /// With an old server beside this store its version counts, too, and it is told; see the module `beside`.
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
-        let begun = self.inner.pulse.mark();
+        let (begun, mark) = (Instant::now(), self.inner.pulse.mark());
+        let asked = AtomicU64::new(0);
         let Some(beside) = self.beside() else {
-            let put = Put { key, stamp, body, begun, origin: Origin::Client };
+            let put = Put { key, stamp, body, begun, mark, asked, origin: Origin::Client };
             return self.store(&put).await?.answer();
         };
         // When the old server does not answer, it is found out as soon as it is told.
@@ -62,7 +72,7 @@ impl Engine {
         {
             return Ok(PutOutcome::Stale { current: there.stamp });
         }
-        let put = Put { key, stamp, body, begun, origin: Origin::Mirrored };
+        let put = Put { key, stamp, body, begun, mark, asked, origin: Origin::Mirrored };
         let outcome = self.store(&put).await?.answer()?;
         if outcome == PutOutcome::Stored {
             beside.tell_soon(self, &put.key).await;
@@ -73,7 +83,8 @@ impl Engine {
     /// Copies a file from elsewhere: like [`Engine::put`], but a version that is as new stays as it is, and a name that was
     /// deleted here in that version or a newer one stays deleted.
     pub async fn migrate(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<Migrated> {
-        let put = Put { key, stamp, body, begun: self.inner.pulse.mark(), origin: Origin::Copied };
+        let (begun, mark) = (Instant::now(), self.inner.pulse.mark());
+        let put = Put { key, stamp, body, begun, mark, asked: AtomicU64::new(0), origin: Origin::Copied };
         let ended = self.store(&put).await?;
         Ok(match ended.end {
             End::Stored => Migrated::Stored { is_new: ended.is_new },
@@ -84,8 +95,8 @@ impl Engine {
 
     async fn store(&self, put: &Put) -> Result<Stored> {
         for _ in 0..ROUNDS_MAX {
-            self.inner.pulse.expect_steady_since(put.begun)?;
-            let plan = self.metadata(put.plan(None)).await?;
+            self.inner.pulse.expect_steady_since(put.mark)?;
+            let plan = self.ask(put, put.plan(None)).await?;
             failpoint::hit(Point::PutAfterPlan).await?;
             let outcome = match plan {
                 PutPlan::Missing => self.put_unknown(put).await?,
@@ -101,7 +112,8 @@ impl Engine {
     /// Uploads an unknown content under its lock; `None` when the caller is to plan anew.
     async fn put_unknown(&self, put: &Put) -> Result<Option<Stored>> {
         failpoint::hit(Point::PutBeforeLock).await?;
-        let lease = match self.inner.locks.acquire(put.body.digest, Instant::now() + LOCK_WAIT_MAX).await? {
+        let times = Times { begun: put.begun, deadline: Instant::now() + LOCK_WAIT_MAX };
+        let lease = match self.inner.locks.acquire(put.body.digest, times).await? {
             Turn::Granted(lease) => lease,
             Turn::Stored => return Ok(None),
             Turn::Failed { kind, context } => return Err(Error::new(kind, context)),
@@ -127,10 +139,10 @@ impl Engine {
         if lease.is_lost() {
             return Ok(Done::PLAN_ANEW);
         }
-        self.inner.pulse.expect_steady_since(put.begun)?;
+        self.inner.pulse.expect_steady_since(put.mark)?;
         // An intent that cannot be used would only be litter.
         self.inner.source.expect_up()?;
-        let (intent, key) = match self.metadata(put.plan(Some(self.inner.intent.clone()))).await? {
+        let (intent, key) = match self.ask(put, put.plan(Some(self.inner.intent.clone()))).await? {
             PutPlan::Upload { intent, key } => (intent, key),
             plan => {
                 let is_stored = plan == PutPlan::Committed;
@@ -146,8 +158,8 @@ impl Engine {
         self.inner.uploads.send(upload).await.map_err(gone)??;
         failpoint::hit(Point::PutBeforeCommit).await?;
         // Whoever waited for this may have stored and deleted the name since: it must not come back.
-        self.inner.pulse.expect_steady_since(put.begun)?;
-        let commit = self.metadata(put.commit(intent, key)).await?;
+        self.inner.pulse.expect_steady_since(put.mark)?;
+        let commit = self.ask(put, put.commit(intent, key)).await?;
         failpoint::hit(Point::PutAfterCommit).await?;
         Ok(match commit {
             PutCommit::IntentLost => Done::PLAN_ANEW,
@@ -158,6 +170,24 @@ impl Engine {
             PutCommit::Stale { current } => Done { is_stored: false, is_new: true, end: Some(End::Stale { current }) },
             PutCommit::Deleted => Done { is_stored: false, is_new: false, end: Some(End::Deleted) },
         })
+    }
+
+    /// Asks the metadata store. All questions of a put together get as much time as one has alone, so that its client is
+    /// not kept waiting for each of them in turn when the store is slow.
+    async fn ask<M, T>(&self, put: &Put, message: M) -> Result<T>
+    where
+        M: Message<Result = Result<T>> + Send + 'static,
+        T: Send + 'static,
+        MetadataActor: Handler<Timely<M>>,
+        <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
+    {
+        let begun = Instant::now();
+        let spent = Duration::from_millis(put.asked.load(Ordering::Relaxed));
+        let left = METADATA_WAIT_MAX.saturating_sub(spent).max(ASK_MIN);
+        let answer = self.metadata_within(left, message).await;
+        let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        put.asked.fetch_add(millis, Ordering::Relaxed);
+        answer
     }
 
     /// A content is often read soon after it was stored: small ones are kept ready.
@@ -220,7 +250,11 @@ struct Put {
     key: EntryKey,
     stamp: Stamp,
     body: Spooled,
-    begun: Mark,
+    /// When the body was in.
+    begun: Instant,
+    mark: Mark,
+    /// For how long the metadata store was asked, in milliseconds.
+    asked: AtomicU64,
     origin: Origin,
 }
 

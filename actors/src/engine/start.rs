@@ -13,6 +13,7 @@ use super::{Engine, Inner};
 use crate::cleaner::{CleanerActor, CleanerPlan, CleanerSettings, CleanerStats};
 use crate::cluster::{ClusterActor, Membership};
 use crate::download::{ContentCache, ContentSource, Damage};
+use crate::exporter::{ExporterActor, ExporterPlan, ExporterSettings, ExporterStats};
 use crate::lock::distributed::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
 };
@@ -31,7 +32,7 @@ use crate::runtime::pulse::Pulse;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
-use crate::store::meta::{MetaStore, MigrationJournal, NewIntent};
+use crate::store::meta::{MetaCare, MetaStore, MigrationJournal, NewIntent};
 use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 
 /// How long threads may take to end: one may be inside a call that does not return, and the last one
@@ -88,6 +89,8 @@ pub struct EngineTree {
     cleaner: Option<CleanerPlan>,
     migration: Option<Copier>,
     beside: Option<Beside>,
+    exporter: Option<ExporterPlan>,
+    exporter_stats: ExporterStats,
     roster: Roster,
     #[cfg(feature = "testkit")]
     strikes: Vec<(&'static str, actix::Recipient<Strike>)>,
@@ -128,6 +131,8 @@ impl Engine {
             cleaner: None,
             migration: None,
             beside: None,
+            exporter: None,
+            exporter_stats: ExporterStats::default(),
             #[cfg(feature = "testkit")]
             strikes: Vec::new(),
         };
@@ -157,6 +162,7 @@ impl Engine {
             #[cfg(feature = "testkit")]
             tree.may_be_struck("cleaner", &_actor);
         }
+        let metadata_store = Arc::clone(&metadata);
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
             let actor = tree.child("metadata", move |vital| MetadataActor::new(vital, store));
@@ -182,6 +188,7 @@ impl Engine {
             admission: tree.admission.clone(),
             locks,
             metadata,
+            metadata_store,
             uploads,
             source,
             compute,
@@ -193,6 +200,7 @@ impl Engine {
             key_stats,
             upload_stats,
             cleaner_stats,
+            exporter_stats: tree.exporter_stats.clone(),
             damage: Damage::default(),
             roster: tree.roster.clone(),
             content_breaker,
@@ -245,6 +253,16 @@ impl EngineTree {
         if let Some((_, arbiter)) = self.arbiters.last() {
             beside.work_on(arbiter.handle());
         }
+    }
+
+    /// Exports all names from time to time, until it stops.
+    pub fn export(&mut self, settings: ExporterSettings, instance: &str, metadata: Arc<dyn MetaCare>) -> Result<()> {
+        let plan = ExporterPlan::new(settings, instance, metadata, self.exporter_stats.clone())?;
+        self.exporter = Some(plan.clone());
+        let _actor = self.child("exporter", move |vital| ExporterActor::new(vital, plan));
+        #[cfg(feature = "testkit")]
+        self.may_be_struck("exporter", &_actor);
+        Ok(())
     }
 
     /// Starts a supervised child on an arbiter of its own and has it watched.
@@ -316,9 +334,13 @@ impl EngineTree {
         if !cleaner_ended {
             log::info!("the cleaner is cut off; the next run goes on");
         }
-        // It has the stores, which are closed by the last thread to end.
+        if let Some(exporter) = &self.exporter {
+            let _ = timeout(LEAVE_MAX, exporter.stop()).await;
+        }
+        // They have the stores, which are closed by the last thread to end.
         drop(self.cleaner);
         drop(self.migration);
+        drop(self.exporter);
         if let Some(membership) = self.membership {
             let left = timeout(LEAVE_MAX, membership.leave()).await;
             if !matches!(left, Ok(Ok(()))) {

@@ -17,7 +17,7 @@ use actix::{Addr, MailboxError};
 pub use actor::{Lease, Turn};
 pub use directory::{AcquireLock, LockDirectory, LockStats};
 
-use self::distributed::DistributedLocks;
+use self::distributed::{DistributedLocks, Times};
 use crate::model::{Digest, Error, Kind, Result};
 
 /// The way to the locks.
@@ -35,7 +35,8 @@ impl Locks {
 
     /// Waits for the lock of a content, or for news of what its holder achieved. Nothing stays behind when
     /// the returned future is dropped.
-    pub async fn acquire(&self, digest: Digest, deadline: Instant) -> Result<Turn> {
+    pub async fn acquire(&self, digest: Digest, times: Times) -> Result<Turn> {
+        let deadline = times.deadline;
         let late = |_| Error::new(Kind::Unavailable, "the same content is being uploaded too slowly");
         let gone = |error: MailboxError| {
             Error::new(Kind::Unavailable, "a part of the server is being restarted").with_source(error)
@@ -44,7 +45,7 @@ impl Locks {
         let turn = tokio::time::timeout_at(deadline.into(), turn).await.map_err(late)?.map_err(gone)??;
         match (turn, &self.distributed) {
             (Turn::Granted(lease), Some(distributed)) => {
-                let key = distributed.acquire(digest, deadline);
+                let key = distributed.acquire(digest, times);
                 match tokio::time::timeout_at(deadline.into(), key).await.map_err(late).flatten() {
                     Ok(key) => Ok(Turn::Granted(lease.with_key(key))),
                     Err(error) => {

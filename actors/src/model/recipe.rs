@@ -90,7 +90,11 @@ impl FromStr for BlobKey {
         let depth = text.matches('/').count();
         let last = text.rsplit('/').next().unwrap_or(text);
         let (digest, generation) = match last.split_once('.') {
-            Some((digest, generation)) => (digest, generation.parse().map_err(|_| refuse())?),
+            // No larger one was ever given, and no database could hold it.
+            Some((digest, generation)) => (
+                digest,
+                generation.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok()).ok_or_else(refuse)?,
+            ),
             None => (last, 0),
         };
         let key = Self {
@@ -161,8 +165,15 @@ mod tests {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
         let hex = "ab".repeat(32);
-        for stranger in [format!("cd/ab/{hex}"), format!("{hex}.0"), format!("{hex}.01"), "x".into(), format!("/{hex}")]
-        {
+        for stranger in [
+            format!("{hex}.9223372036854775808"),
+            format!("{hex}.-1"),
+            format!("cd/ab/{hex}"),
+            format!("{hex}.0"),
+            format!("{hex}.01"),
+            "x".into(),
+            format!("/{hex}"),
+        ] {
             assert!(stranger.parse::<BlobKey>().is_err(), "{stranger}");
         }
     }

@@ -6,11 +6,13 @@
 mod apply;
 mod fallback;
 mod plan;
+mod quarantine;
 mod rebuild;
 
 pub use apply::{Applied, apply};
-pub use fallback::{Fallback, Filetracker};
+pub use fallback::{Fallback, Filetracker, OtherStore, Source};
 pub use plan::{Action, Plan, plan};
+pub use quarantine::{GivenUp, give_up};
 pub use rebuild::{Rebuilt, rebuild};
 
 use crate::model::{BlobInfo, BlobKey, KeyLayout, StoredBlob};
@@ -24,8 +26,8 @@ pub struct Repairer<'a> {
     pub examiner: &'a Examiner,
     /// Told how far it is.
     pub progress: &'a Progress,
-    /// Where contents may be had from that are lost here.
-    pub fallback: Option<&'a dyn Fallback>,
+    /// Where contents may be had from that are lost here, in this order.
+    pub fallbacks: &'a [&'a dyn Fallback],
     /// Who repairs: noted with what is uploaded.
     pub instance: String,
     /// The layout of names of new objects.
@@ -33,6 +35,10 @@ pub struct Repairer<'a> {
     /// Objects that are read at once.
     pub concurrency: usize,
 }
+
+/// An object with a generation above this is left alone, whatever it holds: as generations are spent for all contents at
+/// once, a stranger's made-up number would use them all up.
+const GENERATION_MAX: u64 = 1 << 40;
 
 fn stored(key: BlobKey, info: &BlobInfo) -> StoredBlob {
     StoredBlob { key, encoding: info.encoding, stored_size: info.stored_size, stored_hash: info.stored_hash }

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Repairer, stored};
+use super::{GENERATION_MAX, Repairer, Source, stored};
 use crate::model::{BlobInfo, BlobKey, Digest, EntryKey, Kind, Result, StoredBlob};
+use crate::patience::patiently;
 use crate::store::meta::Finding;
 use crate::verify::{
-    Damage, DamageKind, Phase, Tools, VerifyReport, VerifySettings, VerifyState, before, content_now, unknown, verify,
+    Damage, DamageKind, Phase, Read, Tools, VerifyReport, VerifySettings, VerifyState, before, content_now, read,
+    unknown, verify,
 };
 
 /// Names asked for at once.
@@ -37,14 +39,14 @@ pub enum Action {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The fallback has the content under this name: it is stored anew.
+    /// A fallback has the content: it is stored anew.
     Refetch {
         /// The content.
         digest: Digest,
         /// The object that was.
         from: Option<BlobKey>,
-        /// The name.
-        name: EntryKey,
+        /// Where.
+        source: Source,
         /// What is wrong.
         reason: &'static str,
     },
@@ -65,6 +67,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// The content that it is about, when it is about one.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Adopt { blob, .. } | Self::Switch { blob, .. } => Some(blob.key.digest),
+            Self::Refetch { digest, .. } | Self::Recount { digest } => Some(*digest),
+            Self::Quarantine { key, .. } => Some(key.digest),
+            Self::Totals => None,
+        }
+    }
+
     /// The action as an object of a report.
     pub fn to_json(&self) -> Value {
         let name = |key: &Option<BlobKey>| key.map(|key| key.to_string());
@@ -75,8 +87,8 @@ impl Action {
             Self::Switch { from, blob, reason, .. } => {
                 json!({ "action": "switch", "from": name(from), "to": blob.key.to_string(), "reason": reason })
             }
-            Self::Refetch { digest, from, name: file, reason } => json!({
-                "action": "refetch", "digest": digest.to_string(), "from": name(from), "name": file.name(),
+            Self::Refetch { digest, from, source, reason } => json!({
+                "action": "refetch", "digest": digest.to_string(), "from": name(from), "source": source.to_json(),
                 "reason": reason,
             }),
             Self::Quarantine { key, reason } => {
@@ -163,7 +175,8 @@ async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Re
     let mut adopted: BTreeMap<Digest, Action> = BTreeMap::new();
     let mut after = None;
     loop {
-        let page = with.stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        let mut page = patiently(async || with.stores.contents.list(after.as_deref(), PAGE_NAMES).await).await?;
+        page.blobs.retain(|(key, _)| key.generation <= GENERATION_MAX);
         for (key, _) in &page.blobs {
             if let Some(loss) = losses.get_mut(&key.digest)
                 && !loss.candidates.contains(key)
@@ -199,24 +212,47 @@ async fn decide(with: &Repairer<'_>, digest: Digest, loss: &Loss) -> Result<Opti
             return Ok(Some(Action::Switch { from, blob, logical_size, reason }));
         }
     }
-    if let Some(fallback) = with.fallback {
-        for (_, name) in with.stores.metadata.holders(vec![digest], NAMES_TRIED_MAX).await? {
-            if fallback.fetch(&name).await?.is_some_and(|body| body.digest == digest) {
-                return Ok(Some(Action::Refetch { digest, from, name, reason }));
-            }
-        }
+    if let Some(source) = elsewhere(with, digest).await? {
+        return Ok(Some(Action::Refetch { digest, from, source, reason }));
     }
     let is_there = !matches!(loss.damage.kind, DamageKind::MissingObject);
     Ok(from.filter(|_| is_there).map(|key| Action::Quarantine { key, reason }))
 }
 
-/// What the object holds, if that is what it is named after.
-async fn prove(with: &Repairer<'_>, key: BlobKey) -> Result<Option<BlobInfo>> {
-    match with.examiner.examine(with.stores.contents.as_ref(), &key).await {
-        Ok(examined) => Ok(examined.and_then(|examined| examined.describe(&key))),
-        Err(error) if error.kind() == Kind::Corrupt => Ok(None),
-        Err(error) => Err(error),
+/// Where a fallback has the content. One that fails has nothing, this time: the rest is put right all the same.
+async fn elsewhere(with: &Repairer<'_>, digest: Digest) -> Result<Option<Source>> {
+    if with.fallbacks.is_empty() {
+        return Ok(None);
     }
+    let names = with.stores.metadata.holders(vec![digest], NAMES_TRIED_MAX).await?;
+    let names: Vec<EntryKey> = names.into_iter().map(|(_, name)| name).collect();
+    for fallback in with.fallbacks {
+        let find = async {
+            for source in fallback.sources(digest, &names).await? {
+                if fallback.fetch(&source).await?.is_some_and(|body| body.digest == digest) {
+                    return Ok::<_, crate::model::Error>(Some(source));
+                }
+            }
+            Ok(None)
+        };
+        match find.await {
+            Ok(Some(source)) => return Ok(Some(source)),
+            Ok(None) => {}
+            Err(error) if error.kind() == Kind::Unavailable => {
+                log::warn!("a fallback failed, what it has is not known digest={digest} error=\"{error}\"");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// What the object holds, if that is what it is named after.
+pub(super) async fn prove(with: &Repairer<'_>, key: BlobKey) -> Result<Option<BlobInfo>> {
+    Ok(match read(with.stores, with.examiner, &key).await? {
+        Read::Whole(examined) => examined.describe(&key),
+        Read::Nothing | Read::Unreadable | Read::Broken => None,
+    })
 }
 
 /// Whether the object is about to be deleted, or in quarantine.
@@ -225,7 +261,8 @@ async fn is_given_up(with: &Repairer<'_>, key: BlobKey) -> Result<bool> {
         Some(generation) => Some(BlobKey { generation, ..key }),
         None => before(key.digest).map(|digest| BlobKey { digest, generation: i64::MAX.cast_unsigned(), ..key }),
     };
-    let condemned = with.stores.metadata.list_condemned(after, 1).await?;
-    let quarantined = with.stores.metadata.list_quarantined(after, 1).await?;
+    let metadata = &with.stores.metadata;
+    let condemned = patiently(async || metadata.list_condemned(after, 1).await).await?;
+    let quarantined = patiently(async || metadata.list_quarantined(after, 1).await).await?;
     Ok(condemned.first() == Some(&key) || quarantined.first().is_some_and(|object| object.key == key))
 }

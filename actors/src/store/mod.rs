@@ -5,3 +5,4 @@ pub mod blocking;
 pub mod instances;
 pub mod meta;
 pub mod postgres;
+pub mod tie;

@@ -41,6 +41,7 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         deleting_is_final_and_repeatable
         many_are_deleted_at_once
         listing_pages_through_everything_in_order
+        owners_come_and_go_and_are_in_no_listing
         concurrent_puts_of_one_key_leave_it_whole
         a_dropped_put_leaves_nothing_or_everything
         a_dropped_reader_does_no_harm
@@ -231,7 +232,25 @@ pub async fn listing_pages_through_everything_in_order(store: Store) {
 }
 
 /// Many put the same content under the same key at once: it is whole during and after.
-pub async fn concurrent_puts_of_one_key_leave_it_whole(store: Store) {
+pub async fn owners_come_and_go_and_are_in_no_listing(store: Store) {
+    let (one, other) = ("ab".repeat(16), "cd".repeat(16));
+    assert!(ok(store.owners().await, "owners").is_empty());
+    ok(store.remove_owner(&one).await, "remove an owner that is none");
+    for owner in [&other, &one, &one] {
+        ok(store.add_owner(owner).await, "add an owner");
+    }
+    let mut owners = ok(store.owners().await, "owners");
+    owners.sort();
+    assert_eq!(owners, [one.clone(), other.clone()]);
+    let key = put(&store, &body(7, 10, Place::Memory).0).await;
+    let page = ok(store.list(None, 10).await, "list");
+    assert_eq!(page.blobs, [(key, 10)]);
+    assert_eq!(page.strangers, [""; 0]);
+    ok(store.remove_owner(&other).await, "remove an owner");
+    assert_eq!(ok(store.owners().await, "owners"), [one]);
+}
+
+async fn concurrent_puts_of_one_key_leave_it_whole(store: Store) {
     for len in [20_000, 6 << 20] {
         let (body, bytes) = body(8, len, Place::File);
         let key = put(&store, &body).await;

@@ -5,7 +5,7 @@ use super::meta_contract::{
 };
 use crate::model::{BlobKey, KeyLayout, Stamp, StoredBlob};
 use crate::store::meta::{
-    Audit, AuditTotals, DeleteOutcome, NewIntent, Origin, PlanPut, PutCommit, PutPlan, SetBlob, SetOutcome,
+    Audit, AuditTotals, DeleteOutcome, NewIntent, Origin, PlanPut, PutCommit, PutPlan, SetBlob, SetOutcome, UnusedPage,
 };
 
 fn object(byte: u8, generation: u64) -> BlobKey {
@@ -14,7 +14,7 @@ fn object(byte: u8, generation: u64) -> BlobKey {
 
 fn set(blob: StoredBlob, expected: Option<BlobKey>) -> SetBlob {
     let logical_size = u64::from(blob.key.digest.as_bytes()[0]) * 10;
-    SetBlob { blob, logical_size, expected, intent: None, reason: "a test".into() }
+    SetBlob { blob, logical_size, expected, intent: None, references: 0, reason: "a test".into() }
 }
 
 fn intent() -> NewIntent {
@@ -106,6 +106,39 @@ pub(super) async fn an_adopted_object_is_a_content_without_names(store: Store) {
     assert_eq!(begin(&store, "c", 1, 7).await.1.generation, 21);
 }
 
+pub(super) async fn an_adopted_content_is_not_cleaned_before_it_had_a_name_or_is_released(store: Store) {
+    for byte in 1..=4 {
+        assert_eq!(ok(store.set_blob(set(stored(object(byte, 0), byte), None)).await), SetOutcome::Set);
+    }
+    let unused = async || {
+        let page = UnusedPage { unused_since: FAR_FUTURE, after: None, rows: 10 };
+        ok(store.list_unused(page).await).iter().map(|unused| unused.digest).collect::<Vec<_>>()
+    };
+    ok(store.recount((1..=4).map(digest).collect()).await);
+    assert_eq!(unused().await, []);
+    for byte in 1..=4 {
+        assert_eq!(condemn(&store, byte, FAR_FUTURE).await, None);
+    }
+    assert_whole(&store).await;
+    // One gets a name and keeps it, another one loses it.
+    put(&store, "kept", 1, 1).await;
+    put(&store, "lost", 1, 2).await;
+    assert_eq!(delete(&store, "lost", 1).await, DeleteOutcome::Deleted);
+    assert_eq!(unused().await, [digest(2)]);
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None);
+    assert!(condemn(&store, 2, FAR_FUTURE).await.is_some());
+    // The others are given up.
+    let mut released = 0;
+    while let count @ 1.. = ok(store.release_held(1).await) {
+        released += count;
+    }
+    assert!((2..=3).contains(&released), "{released}");
+    assert_eq!(condemn(&store, 1, FAR_FUTURE).await, None);
+    assert!(condemn(&store, 3, FAR_FUTURE).await.is_some());
+    assert!(condemn(&store, 4, FAR_FUTURE).await.is_some());
+    assert_whole(&store).await;
+}
+
 pub(super) async fn a_replaced_object_is_kept_in_quarantine(store: Store) {
     put(&store, "a", 1, 1).await;
     let old = object(1, 0);
@@ -167,4 +200,44 @@ pub(super) async fn a_content_whose_object_is_in_quarantine_is_not_cleaned(store
     assert_eq!(totals(&store).await, [0, 1, 0, 9]);
     assert!(ok(store.list_quarantined(None, 10).await).is_empty());
     assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
+}
+
+pub(super) async fn a_content_that_becomes_known_under_its_names_has_them_counted(store: Store) {
+    for (name, byte) in [("a", 1), ("b", 1), ("c", 2)] {
+        put(&store, name, 1, byte).await;
+    }
+    assert_eq!(ok(store.references(vec![digest(2), digest(9), digest(1)]).await), [1, 0, 2]);
+    // As if names held it: a name more that comes and goes leaves the number.
+    let unknown = SetBlob { references: 2, ..set(stored(object(6, 0), 6), None) };
+    assert_eq!(ok(store.set_blob(unknown).await), SetOutcome::Set);
+    assert_eq!(condemn(&store, 6, FAR_FUTURE).await, None);
+    ok(store.recount(vec![digest(6)]).await);
+    assert_whole(&store).await;
+}
+
+pub(super) async fn quarantine_is_lifted_or_left_for_the_cleaner_when_another_object_is_there(store: Store) {
+    put(&store, "a", 1, 1).await;
+    let old = object(1, 0);
+    ok(store.quarantine(old, "broken".into()).await);
+    let listed = ok(store.list_quarantined(None, 10).await);
+    assert!(listed[0].since.seconds() > Stamp::now().seconds() - 600);
+    // The last copy of a content is never given up.
+    for instead in [old, object(1, 1), object(2, 1)] {
+        assert!(!ok(store.condemn_quarantined(old, instead).await));
+    }
+    assert!(ok(store.lift_quarantine(old).await));
+    assert!(!ok(store.lift_quarantine(old).await));
+    assert!(ok(store.list_quarantined(None, 10).await).is_empty());
+    let (intent, new) = ok(store.begin_replacement(digest(1), intent()).await);
+    let replace = SetBlob { intent: Some(intent), ..set(stored(new, 1), Some(old)) };
+    assert_eq!(ok(store.set_blob(replace).await), SetOutcome::Set);
+    ok(store.quarantine(new, "broken, too".into()).await);
+    assert!(!ok(store.condemn_quarantined(old, new).await), "neither is good");
+    assert!(ok(store.lift_quarantine(new).await));
+    assert!(ok(store.condemn_quarantined(old, new).await));
+    assert!(!ok(store.condemn_quarantined(old, new).await));
+    assert!(ok(store.list_quarantined(None, 10).await).is_empty());
+    assert_eq!(ok(store.list_condemned(None, 10).await), [old]);
+    assert_eq!(get(&store, "a").await, Some((1, 1)));
+    assert_whole(&store).await;
 }

@@ -113,6 +113,19 @@ impl BlobStore for FaultyBlobs {
         self.inner.list(after, limit).await
     }
 
+    async fn owners(&self) -> Result<Vec<String>> {
+        self.faults.strike().await?;
+        self.inner.owners().await
+    }
+
+    async fn add_owner(&self, owner: &str) -> Result<()> {
+        self.inner.add_owner(owner).await
+    }
+
+    async fn remove_owner(&self, owner: &str) -> Result<()> {
+        self.inner.remove_owner(owner).await
+    }
+
     async fn probe(&self) -> Result<()> {
         self.faults.strike().await
     }
@@ -178,6 +191,10 @@ impl MetaStore for FaultyMeta {
     async fn list(&self, page: ListPage) -> Result<NamePage> {
         self.faults.strike().await?;
         self.inner.list(page).await
+    }
+
+    async fn identity(&self) -> Result<String> {
+        self.inner.identity().await
     }
 
     async fn totals(&self) -> Result<Totals> {

@@ -2,6 +2,6 @@
 
 pub use crate::lock::distributed::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
-    KeyLease, LockKey,
+    KeyLease, LockKey, Times,
 };
 pub use crate::lock::{LockDirectory, LockStats, Locks, Turn};

@@ -64,10 +64,13 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         a_store_that_only_served_is_whole
         names_are_paged_with_what_they_hold
         an_adopted_object_is_a_content_without_names
+        an_adopted_content_is_not_cleaned_before_it_had_a_name_or_is_released
         a_replaced_object_is_kept_in_quarantine
         an_intent_that_was_condemned_replaces_nothing
         an_object_of_an_intent_can_be_adopted_and_is_not_condemned_then
         a_content_whose_object_is_in_quarantine_is_not_cleaned
+        a_content_that_becomes_known_under_its_names_has_them_counted
+        quarantine_is_lifted_or_left_for_the_cleaner_when_another_object_is_there
     }
     use super::mirror_contract::*;
     checks! {

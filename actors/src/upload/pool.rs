@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
 use tokio::sync::oneshot;
 
-use super::uploader::{S3UploaderActor, UploadBlob};
+use super::uploader::{S3UploaderActor, UploadBlob, UploadNow};
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::guard::{Vital, can_be_struck};
@@ -107,7 +107,8 @@ impl UploaderPool {
         let uploader = self.uploaders[number].clone();
         actix::spawn(async move {
             let died = |error| Error::new(Kind::Unavailable, "the uploader died").with_source(error);
-            let outcome = uploader.send(work.upload).await.unwrap_or_else(|error| Err(died(error)));
+            let now = UploadNow { upload: work.upload, waited: work.since.elapsed() };
+            let outcome = uploader.send(now).await.unwrap_or_else(|error| Err(died(error)));
             // The caller may be gone: nobody is left to tell.
             drop(work.reply.send(outcome));
             pool.do_send(UploaderFreed { number });

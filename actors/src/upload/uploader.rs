@@ -1,6 +1,7 @@
 //! One uploader: one upload at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::{Actor, AtomicResponse, Context, Handler, Message};
@@ -24,6 +25,14 @@ pub struct UploadBlob {
     pub info: BlobInfo,
 }
 
+/// Request: the same, of somebody who has waited already.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<()>")]
+pub(super) struct UploadNow {
+    pub(super) upload: UploadBlob,
+    pub(super) waited: Duration,
+}
+
 /// The actor; owned and, should it die, made anew by its pool.
 pub(super) struct S3UploaderActor {
     pub(super) vital: Vital,
@@ -35,13 +44,14 @@ impl Actor for S3UploaderActor {
     type Context = Context<Self>;
 }
 
-impl Handler<UploadBlob> for S3UploaderActor {
+impl Handler<UploadNow> for S3UploaderActor {
     type Result = AtomicResponse<Self, Result<()>>;
 
-    fn handle(&mut self, upload: UploadBlob, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, now: UploadNow, _: &mut Self::Context) -> Self::Result {
+        let UploadNow { upload, waited } = now;
         let (store, breaker) = (Arc::clone(&self.store), Arc::clone(&self.breaker));
         let work = async move {
-            breaker.call(store.put(&upload.key, &upload.body, &upload.info)).await?;
+            breaker.call(store.put_late(waited, &upload.key, &upload.body, &upload.info)).await?;
             failpoint::hit(Point::PutAfterUpload).await
         };
         AtomicResponse::new(Box::pin(wrap_future(self.vital.clone().guard_work(work))))

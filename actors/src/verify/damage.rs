@@ -31,6 +31,8 @@ pub enum DamageKind {
         /// As it is.
         found: u64,
     },
+    /// The store answers, but does not give out the object.
+    Unreadable,
     /// The object's bytes are not those of the content.
     WrongContent,
     /// The object holds the content, but its size or hash is noted wrong, so that it cannot be read.
@@ -83,6 +85,7 @@ impl Damage {
             DamageKind::Totals { .. } => "wrong-total",
             DamageKind::MissingObject => "missing-object",
             DamageKind::WrongSize { .. } => "wrong-size",
+            DamageKind::Unreadable => "unreadable",
             DamageKind::WrongContent => "wrong-content",
             DamageKind::WrongDescription => "wrong-description",
         }

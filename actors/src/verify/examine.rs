@@ -12,7 +12,7 @@ use super::{DamageKind, Pace};
 use crate::model::{BlobHash, BlobInfo, BlobKey, Digest, Encoding, Result, StoredBlob};
 use crate::spool::BodyEncoding;
 use crate::store::blob::BlobStore;
-use crate::store::blocking::BlockingPool;
+use crate::store::blocking::{BlockingPool, Running};
 
 /// Bytes collected before a thread works on them: a change of threads must cost little beside the work.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -77,7 +77,7 @@ impl Examiner {
         mut body: BoxStream<'static, Result<Bytes>>,
         encoding: BodyEncoding,
     ) -> Result<Examined> {
-        let mut work = Box::new(Work::new(encoding));
+        let mut turn = Turn::Idle(Box::new(Work::new(encoding)));
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         while let Some(piece) = body.next().await {
             let piece: Bytes = piece?;
@@ -87,18 +87,36 @@ impl Examiner {
             if batch_bytes >= BATCH_BYTES {
                 let pieces = std::mem::take(&mut batch);
                 batch_bytes = 0;
+                let mut work = turn.work().await?;
                 let step = move |_: &mut ()| {
                     work.take(&pieces);
                     work
                 };
-                work = self.pool.run(step).await?;
+                // The next batch is read meanwhile.
+                turn = Turn::Running(self.pool.begin(step).await?);
             }
         }
+        let mut work = turn.work().await?;
         let finish = move |_: &mut ()| {
             work.take(&batch);
             work.finish()
         };
         self.pool.run(finish).await
+    }
+}
+
+/// Who has the work: this side, or a thread that is at a batch.
+enum Turn {
+    Idle(Box<Work>),
+    Running(Running<Box<Work>>),
+}
+
+impl Turn {
+    async fn work(self) -> Result<Box<Work>> {
+        match self {
+            Self::Idle(work) => Ok(work),
+            Self::Running(running) => running.await,
+        }
     }
 }
 

@@ -17,10 +17,12 @@ mod progress;
 mod report;
 mod state;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
 
 pub use damage::{Damage, DamageKind};
 pub use examine::{Examined, Examiner};
@@ -32,6 +34,7 @@ pub use report::VerifyReport;
 pub use state::VerifyState;
 
 use crate::model::{BlobKey, Digest, Error, Kind, Recipe, Result, StoredBlob};
+use crate::patience::patiently;
 use crate::store::blob::BlobStore;
 use crate::store::meta::{MetaCare, StoredContent};
 
@@ -43,6 +46,13 @@ const DAMAGES_MAX: usize = 100_000;
 const NAMES_MAX: usize = 10;
 /// Times that a content is looked at again because its metadata changed meanwhile.
 const LOOKS_MAX: usize = 8;
+/// Contents that are begun before those in front of them are done, for each one that is read at once: a large one is
+/// not to keep the processors from the small ones behind it.
+const AHEAD: usize = 4;
+/// Pauses before an object that a store does not give out is asked for again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+/// Objects in a row that a store does not give out: the store is broken then rather than they.
+const UNREADABLE_MAX: u64 = 10;
 /// How often the caller is given the state to save.
 const SAVE_EVERY: Duration = Duration::from_secs(3);
 
@@ -86,7 +96,8 @@ pub async fn verify(
     let audit = stores.metadata.audit(DAMAGES_MAX).await?;
     let expected = |number: i64| u64::try_from(number).unwrap_or_default();
     tools.progress.expect(expected(audit.counted.contents), expected(audit.counted.stored_bytes));
-    let mut run = Run { stores, settings, tools, state: state.clone(), damages: Vec::new(), left_off: audit.left_off };
+    let (damages, left_off) = (Vec::new(), audit.left_off);
+    let mut run = Run { stores, settings, tools, state: state.clone(), damages, left_off, unreadable: 0 };
     run.look_again(&state).await?;
     run.tools.progress.enter(Phase::Contents);
     run.contents().await?;
@@ -116,6 +127,8 @@ struct Run<'a, 't> {
     state: VerifyState,
     damages: Vec<Damage>,
     left_off: u64,
+    /// Objects in a row that could not be read.
+    unreadable: u64,
 }
 
 impl Run<'_, '_> {
@@ -125,66 +138,78 @@ impl Run<'_, '_> {
         for digest in &former.damaged {
             let Some(content) = content_now(self.stores, *digest).await? else { continue };
             let damage = check(self.stores, self.settings, self.tools.examiner, content).await?;
-            self.note(damage.damage);
+            self.note(damage.damage)?;
         }
         Ok(())
     }
 
     async fn contents(&mut self) -> Result<()> {
-        let mut walk = objects::Walk::new(self.stores.contents.clone());
-        let mut saved = Instant::now();
-        loop {
-            let page = self.stores.metadata.list_contents(self.state.after, PAGE_ROWS).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            let mut looks = Vec::with_capacity(page.len());
-            for content in page {
+        let (stores, settings, examiner) = (self.stores, self.settings, self.tools.examiner);
+        let reading = Semaphore::new(settings.concurrency.max(1));
+        let reading = &reading;
+        let mut checks = expected(stores, self.state.after)
+            .map(|found| async move {
+                let (content, seems_whole) = found?;
                 let Recipe::Whole(blob) = &content.recipe;
-                let seems_whole = walk.size_of(&blob.key).await? == Some(blob.stored_size);
-                looks.push((content, seems_whole));
-            }
-            let (stores, settings, examiner) = (self.stores, self.settings, self.tools.examiner);
-            let mut checks = stream::iter(looks)
-                .map(|(content, seems_whole)| async move {
-                    let Recipe::Whole(blob) = &content.recipe;
-                    if seems_whole && !settings.deep {
-                        return Ok(Checked { digest: content.digest, stored_bytes: blob.stored_size, damage: None });
-                    }
-                    check(stores, settings, examiner, content).await
-                })
-                .buffered(settings.concurrency.max(1));
-            while let Some(checked) = checks.next().await {
-                let checked = checked?;
-                self.state.after = Some(checked.digest);
-                self.state.contents += 1;
-                self.state.stored_bytes += checked.stored_bytes;
-                self.tools.progress.advance(self.state.contents, self.state.stored_bytes);
-                if checked.damage.is_some() {
-                    if self.damages.len() < DAMAGES_MAX {
-                        self.state.damaged.push(checked.digest);
-                        self.damages.extend(checked.damage);
-                    } else {
-                        self.left_off += 1;
-                    }
+                if seems_whole && !settings.deep {
+                    return Ok(Checked { digest: content.digest, stored_bytes: blob.stored_size, damage: None });
                 }
-                if saved.elapsed() >= SAVE_EVERY {
-                    (self.tools.save)(&self.state)?;
-                    saved = Instant::now();
-                }
+                // Never closed.
+                let _place = reading.acquire().await;
+                check(stores, settings, examiner, content).await
+            })
+            .buffered(settings.concurrency.max(1) * AHEAD)
+            .boxed_local();
+        let mut saved = Instant::now();
+        while let Some(checked) = checks.next().await {
+            let checked = checked?;
+            self.state.after = Some(checked.digest);
+            self.state.contents += 1;
+            self.state.stored_bytes += checked.stored_bytes;
+            self.tools.progress.advance(self.state.contents, self.state.stored_bytes);
+            self.note(checked.damage)?;
+            if saved.elapsed() >= SAVE_EVERY {
+                (self.tools.save)(&self.state)?;
+                saved = Instant::now();
             }
         }
+        Ok(())
     }
 
-    fn note(&mut self, damage: Option<Damage>) {
-        let Some(damage) = damage else { return };
+    fn note(&mut self, damage: Option<Damage>) -> Result<()> {
+        let is_unreadable = damage.as_ref().is_some_and(|damage| damage.kind == DamageKind::Unreadable);
+        self.unreadable = if is_unreadable { self.unreadable + 1 } else { 0 };
+        if self.unreadable >= UNREADABLE_MAX {
+            let why = format!("the content store gives out none of {UNREADABLE_MAX} objects in a row");
+            return Err(Error::new(Kind::Unavailable, why));
+        }
+        let Some(damage) = damage else { return Ok(()) };
         if self.damages.len() < DAMAGES_MAX {
             self.state.damaged.push(damage.digest);
             self.damages.push(damage);
         } else {
             self.left_off += 1;
         }
+        Ok(())
     }
+}
+
+/// Contents after a digest, each with whether its object is listed as it should be.
+fn expected(
+    stores: &Stores,
+    after: Option<Digest>,
+) -> impl futures_util::Stream<Item = Result<(StoredContent, bool)>> + '_ {
+    let walk = objects::Walk::new(stores.contents.clone());
+    stream::try_unfold((walk, VecDeque::new(), after), move |(mut walk, mut page, after)| async move {
+        if page.is_empty() {
+            page = patiently(async || stores.metadata.list_contents(after, PAGE_ROWS).await).await?.into();
+        }
+        let Some(content): Option<StoredContent> = page.pop_front() else { return Ok(None) };
+        let after = Some(content.digest);
+        let Recipe::Whole(blob) = &content.recipe;
+        let seems_whole = walk.size_of(&blob.key).await? == Some(blob.stored_size);
+        Ok(Some(((content, seems_whole), (walk, page, after))))
+    })
 }
 
 /// A content that was looked at.
@@ -238,18 +263,51 @@ async fn look(
             (size != blob.stored_size).then_some(DamageKind::WrongSize { expected: blob.stored_size, found: size })
         );
     }
-    let examined = match examiner.examine(stores.contents.as_ref(), &blob.key).await {
-        Ok(Some(examined)) => examined,
-        Ok(None) => return Ok(Some(DamageKind::MissingObject)),
-        Err(error) if error.kind() == Kind::Corrupt => return Ok(Some(DamageKind::WrongContent)),
-        Err(error) => return Err(error),
-    };
-    Ok(examined.compare(content.logical_size, blob))
+    Ok(match read(stores, examiner, &blob.key).await? {
+        Read::Nothing => Some(DamageKind::MissingObject),
+        Read::Unreadable => Some(DamageKind::Unreadable),
+        Read::Broken => Some(DamageKind::WrongContent),
+        Read::Whole(examined) => examined.compare(content.logical_size, blob),
+    })
+}
+
+/// What became of reading an object.
+pub(crate) enum Read {
+    /// There is none.
+    Nothing,
+    /// The store answers, and does not give it out: a bad place on a disk, say.
+    Unreadable,
+    /// It is not what the store itself says it should be.
+    Broken,
+    /// All of it was read.
+    Whole(Examined),
+}
+
+/// Reads an object. One that a store does not give out is asked for again; when the store answers all the same, the object
+/// is at fault, otherwise that is an error.
+pub(crate) async fn read(stores: &Stores, examiner: &Examiner, key: &BlobKey) -> Result<Read> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        match examiner.examine(stores.contents.as_ref(), key).await {
+            Ok(Some(examined)) => return Ok(Read::Whole(examined)),
+            Ok(None) => return Ok(Read::Nothing),
+            Err(error) if error.kind() == Kind::Corrupt => return Ok(Read::Broken),
+            Err(error) if error.kind() == Kind::Unavailable => match pauses.next() {
+                Some(pause) => tokio::time::sleep(*pause).await,
+                None => {
+                    stores.contents.probe().await?;
+                    log::warn!("an object cannot be read object={key} error=\"{error}\"");
+                    return Ok(Read::Unreadable);
+                }
+            },
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// What is known of a content now.
-pub(crate) async fn content_now(stores: &Stores, digest: Digest) -> Result<Option<StoredContent>> {
-    let found = stores.metadata.list_contents(before(digest), 1).await?;
+pub async fn content_now(stores: &Stores, digest: Digest) -> Result<Option<StoredContent>> {
+    let found = patiently(async || stores.metadata.list_contents(before(digest), 1).await).await?;
     Ok(found.into_iter().next().filter(|content| content.digest == digest))
 }
 

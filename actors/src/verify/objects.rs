@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::model::{BlobKey, Digest, KeyLayout, Result};
+use crate::patience::patiently;
 use crate::store::blob::BlobStore;
 
 /// Names asked for at once.
@@ -54,7 +55,7 @@ impl Cursor {
             if self.is_done || self.ahead.back().is_some_and(|(ahead, _)| ahead.digest > digest) {
                 return Ok(());
             }
-            let page = store.list(self.after.as_deref(), PAGE_NAMES).await?;
+            let page = patiently(async || store.list(self.after.as_deref(), PAGE_NAMES).await).await?;
             let ours = page.blobs.into_iter().filter(|(key, _)| key.layout == self.layout && key.digest >= digest);
             self.ahead.extend(ours);
             self.is_done = page.next.is_none();

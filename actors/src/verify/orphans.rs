@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Stores;
 use crate::model::{BlobKey, Result};
+use crate::patience::patiently;
 
 /// Names asked for at once.
 const PAGE_NAMES: usize = 1000;
@@ -36,7 +37,7 @@ pub(super) async fn find(stores: &Stores) -> Result<Orphans> {
     let mut orphans = Orphans::default();
     let mut after = None;
     loop {
-        let page = stores.contents.list(after.as_deref(), PAGE_NAMES).await?;
+        let page = patiently(async || stores.contents.list(after.as_deref(), PAGE_NAMES).await).await?;
         orphans.strangers += page.strangers.len() as u64;
         for (key, size) in unknown(stores, page.blobs).await? {
             orphans.objects += 1;
@@ -57,7 +58,7 @@ pub(crate) async fn unknown(stores: &Stores, blobs: Vec<(BlobKey, u64)>) -> Resu
     if blobs.is_empty() {
         return Ok(blobs);
     }
-    let keys = blobs.iter().map(|(key, _)| *key).collect();
-    let known = stores.metadata.are_known(keys).await?;
+    let keys: Vec<BlobKey> = blobs.iter().map(|(key, _)| *key).collect();
+    let known = patiently(async || stores.metadata.are_known(keys.clone()).await).await?;
     Ok(blobs.into_iter().zip(known).filter(|(_, known)| !known).map(|(blob, _)| blob).collect())
 }

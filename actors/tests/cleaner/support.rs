@@ -110,6 +110,18 @@ impl BlobStore for Watched {
         self.inner.list(after, limit).await
     }
 
+    async fn owners(&self) -> Result<Vec<String>> {
+        self.inner.owners().await
+    }
+
+    async fn add_owner(&self, owner: &str) -> Result<()> {
+        self.inner.add_owner(owner).await
+    }
+
+    async fn remove_owner(&self, owner: &str) -> Result<()> {
+        self.inner.remove_owner(owner).await
+    }
+
     async fn probe(&self) -> Result<()> {
         if self.now() == Deletions::Down { Err(down()) } else { self.inner.probe().await }
     }

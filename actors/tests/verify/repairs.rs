@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use s3dedup_actors::backup::{export, import};
 use s3dedup_actors::model::{BlobKey, Digest, EntryKey, KeyLayout, Kind, Result, Stamp};
-use s3dedup_actors::repair::{Applied, Fallback, Plan, Rebuilt, Repairer, apply, plan, rebuild};
+use s3dedup_actors::repair::{Applied, Fallback, Plan, Rebuilt, Repairer, Source, apply, plan, rebuild};
 use s3dedup_actors::store::blob::Spooled;
+use s3dedup_actors::store::meta::{PlanPut, PutPlan};
 use s3dedup_actors::verify::Progress;
 
 use crate::world::{World, body, digest, examiner, key, object};
@@ -16,23 +17,30 @@ struct Shelf(Vec<(String, Vec<u8>)>);
 
 #[async_trait(?Send)]
 impl Fallback for Shelf {
-    async fn fetch(&self, name: &EntryKey) -> Result<Option<Spooled>> {
+    async fn sources(&self, _: Digest, names: &[EntryKey]) -> Result<Vec<Source>> {
+        Ok(names.iter().cloned().map(Source::Name).collect())
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<Option<Spooled>> {
+        let Source::Name(name) = source else { return Ok(None) };
         let found = self.0.iter().find(|(known, _)| known == name.name());
         Ok(found.map(|(_, content)| body(content)))
     }
 }
 
-async fn with<T>(world: &World, fallback: Option<&dyn Fallback>, work: impl AsyncFnOnce(&Repairer<'_>) -> T) -> T {
+pub async fn with<T>(world: &World, fallback: Option<&dyn Fallback>, work: impl AsyncFnOnce(&Repairer<'_>) -> T) -> T {
     let (examiner, progress) = (examiner(), Progress::default());
     let (instance, layout) = ("test".to_owned(), KeyLayout::new(2));
     let stores = &world.stores;
+    let fallbacks: Vec<&dyn Fallback> = fallback.into_iter().collect();
+    let fallbacks = fallbacks.as_slice();
     let with =
-        Repairer { stores, examiner: &examiner, progress: &progress, fallback, instance, layout, concurrency: 4 };
+        Repairer { stores, examiner: &examiner, progress: &progress, fallbacks, instance, layout, concurrency: 4 };
     work(&with).await
 }
 
 /// Plans, applies all of it, and checks that nothing was removed.
-async fn repair(world: &World, fallback: Option<&dyn Fallback>) -> Plan {
+pub async fn repair(world: &World, fallback: Option<&dyn Fallback>) -> Plan {
     let before = world.files();
     let plan = with(world, fallback, async |with| {
         let plan = plan(with, true).await.unwrap();
@@ -49,7 +57,7 @@ async fn repair(world: &World, fallback: Option<&dyn Fallback>) -> Plan {
     plan
 }
 
-fn flip(world: &World, digest: Digest) {
+pub fn flip(world: &World, digest: Digest) {
     let file = world.object(digest);
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -195,6 +203,30 @@ async fn a_lost_database_is_rebuilt_and_its_names_imported() {
             let refused = with(&world, None, async |with| rebuild(with, deep).await.unwrap_err()).await;
             assert_eq!(refused.kind(), Kind::Invalid);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_takes_the_whole_one_of_several_objects_of_a_content() {
+    for kind in BOTH {
+        let mut world = World::new(kind).await;
+        let (damaged, healed) = (world.content("a/7"), BlobKey { generation: 3, ..object(world.content("a/7")) });
+        world.store(healed, &body(&world.names["a/7"].clone())).await;
+        // It still describes itself well.
+        flip(&world, damaged);
+        world.lose_database().await;
+        let rebuilt = with(&world, None, async |with| rebuild(with, false).await.unwrap()).await;
+        assert_eq!((rebuilt.objects, rebuilt.refused), (22, 0), "{kind}");
+        assert!(world.verify(true).await.is_whole(), "{kind}");
+        let plan = PlanPut {
+            key: key("a/7"),
+            stamp: Stamp::from_seconds(1),
+            digest: damaged,
+            logical_size: world.names["a/7"].len() as u64,
+            intent: None,
+        };
+        assert_eq!(world.stores.metadata.plan_put(plan).await.unwrap(), PutPlan::Committed);
+        assert_eq!(world.get("a/7").await.unwrap().as_ref(), Some(&world.names["a/7"]), "{kind}");
     }
 }
 

@@ -190,7 +190,7 @@ impl World {
         self.dir.path().join("blobs").join(object(digest).to_string())
     }
 
-    /// Sizes of all files of the content store, descriptions included.
+    /// Sizes of all files of the content store, descriptions included, the mark of the database left out.
     pub fn files(&self) -> BTreeMap<PathBuf, u64> {
         let mut found = BTreeMap::new();
         let mut folders = vec![self.dir.path().join("blobs")];
@@ -198,7 +198,7 @@ impl World {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let entry = entry.unwrap();
                 if entry.file_type().unwrap().is_dir() {
-                    folders.push(entry.path());
+                    folders.extend(Some(entry.path()).filter(|path| !path.ends_with("s3dedup-database")));
                 } else {
                     found.insert(entry.path(), entry.metadata().unwrap().len());
                 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fixture::Cluster;
-use super::stamp::{self, Stamp};
+use crate::load::stamp::{self, Stamp};
 
 /// Rows that must not be: what is wrong with them, and a query that finds them.
 const WRONG_ROWS: [(&str, &str); 5] = [

@@ -1,8 +1,6 @@
 //! Several servers on one bucket and one database.
 
 use s3dedup_actors::model::BlobKey;
-use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store};
-use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::testkit::postgres::PostgresServer;
 
 use super::member::Member;
@@ -24,24 +22,7 @@ impl Bucket {
 
     /// All objects with their sizes.
     pub fn objects(&self) -> Vec<(BlobKey, u64)> {
-        let access = self.access();
-        let pool = BlockingPool::start("blocking", 1, 8).unwrap();
-        let (endpoint, bucket) = (&access.endpoint, &access.bucket);
-        let settings = S3Settings::new(endpoint, bucket, &access.access_key, &access.secret_key, &access.region);
-        let store = S3Store::new(settings, pool).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let (mut found, mut after) = (Vec::new(), None);
-            loop {
-                let page = store.list(after.as_deref(), 1000).await.unwrap();
-                assert!(page.strangers.is_empty(), "nobody put these here: {:?}", page.strangers);
-                found.extend(page.blobs);
-                after = page.next;
-                if after.is_none() {
-                    return found;
-                }
-            }
-        })
+        self.access().objects()
     }
 }
 

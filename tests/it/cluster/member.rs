@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
 use s3dedup_actors::testkit::proxy::FaultProxy;
 
-use super::peer::{Condition, Peer};
+use crate::load::peer::{Condition, Peer};
 use crate::support::TestServer;
 use crate::support::s3::S3Access;
 
@@ -36,8 +36,7 @@ impl Member {
     /// A server on a bucket, with metadata and locks in PostgreSQL, or alone with SQLite.
     pub fn start(number: usize, s3: &S3Access, postgres: Option<&PostgresServer>) -> Self {
         let proxy_to = |port: u16| FaultProxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let port = s3.endpoint.rsplit(':').next().unwrap().parse().unwrap();
-        let (s3_proxy, name) = (proxy_to(port), format!("server-{number}"));
+        let (s3_proxy, name) = (FaultProxy::start(s3.address()), format!("server-{number}"));
         let access = S3Access { endpoint: format!("http://127.0.0.1:{}", s3_proxy.port()), ..s3.clone() };
         // Uploads of more than a few pieces are seen in the temporary directory.
         let mut builder = TestServer::builder().s3(&access).env("MAX_INMEMORY_SIZE", 65_536);

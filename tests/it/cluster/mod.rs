@@ -1,32 +1,23 @@
 //! Several servers on one bucket, under faults, with two hundred clients.
 //!
 //! Everything that is acknowledged is recorded, and everything that is seen must be possible after it
-//! (`rule.rs`). What goes wrong and when follows from a seed, which is printed: set `S3DEDUP_TEST_SEED` to it for
+//! (`load/rule.rs`). What goes wrong and when follows from a seed, which is printed: set `S3DEDUP_TEST_SEED` to it for
 //! the same faults in the same order. `S3DEDUP_TEST_SECONDS` makes every run so long.
 
-mod answer;
 mod books;
 mod check;
-mod client;
-mod contents;
 mod faults;
 mod fixture;
-mod history;
-mod load;
 mod member;
-mod paths;
-mod peer;
-mod rule;
 mod shared;
-mod stamp;
 mod stopped;
 
 use std::time::Duration;
 
 use faults::{Fault, Faults};
 use fixture::{Bucket, Cluster};
-use load::{EndsWith, Load};
 
+use crate::load::{EndsWith, Load};
 use crate::support::s3::{Garage, S3InProcess};
 
 /// Between two operations of a client, on average: the processors are shared with other tests.

@@ -9,8 +9,8 @@ use super::books::{Name, differences};
 use super::faults::STALL_TIME;
 use super::fixture::Cluster;
 use super::member::Member;
-use super::peer::HANG_MIN;
-use super::stamp::{self, Stamp};
+use crate::load::peer::HANG_MIN;
+use crate::load::stamp::{self, Stamp};
 use crate::support::{Connection, Request, Response, TestServer, eventually, gunzip, sha256};
 
 /// More than a server collects before it starts to spool.

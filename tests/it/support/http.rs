@@ -61,6 +61,15 @@ impl Request {
         (head + "\r\n").into_bytes()
     }
 
+    /// How long the body is that it sends.
+    pub fn body_len(&self) -> usize {
+        match &self.body {
+            Body::None => 0,
+            Body::Sized(bytes) => bytes.len(),
+            Body::Chunked(chunks) => chunks.iter().map(Vec::len).sum(),
+        }
+    }
+
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"
     }

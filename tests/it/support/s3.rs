@@ -9,6 +9,9 @@ use std::thread::JoinHandle;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rand::Rng;
+use s3dedup_actors::model::BlobKey;
+use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store};
+use s3dedup_actors::store::blocking::BlockingPool;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use tempfile::TempDir;
@@ -30,6 +33,32 @@ pub struct S3Access {
 }
 
 impl S3Access {
+    /// The port of the server, which is on this machine.
+    pub fn address(&self) -> SocketAddr {
+        let port = self.endpoint.rsplit(':').next().unwrap().parse().unwrap();
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
+    /// All objects with their sizes.
+    pub fn objects(&self) -> Vec<(BlobKey, u64)> {
+        let pool = BlockingPool::start("blocking", 1, 8).unwrap();
+        let settings = S3Settings::new(&self.endpoint, &self.bucket, &self.access_key, &self.secret_key, &self.region);
+        let store = S3Store::new(settings, pool).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let page = store.list(after.as_deref(), 1000).await.unwrap();
+                assert!(page.strangers.is_empty(), "nobody put these here: {:?}", page.strangers);
+                found.extend(page.blobs);
+                after = page.next;
+                if after.is_none() {
+                    return found;
+                }
+            }
+        })
+    }
+
     fn new(port: u16, region: &str) -> Self {
         let mut digits = [0; 44];
         rand::rng().fill(&mut digits[..]);
@@ -124,7 +153,8 @@ impl S3InProcess {
             for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
                 match path.is_dir() {
-                    true => folders.push(path),
+                    // The mark of the database is no object.
+                    true => folders.extend(Some(path).filter(|path| !path.ends_with("s3dedup-database"))),
                     false if hidden => {}
                     false => found.push(path),
                 }
@@ -144,7 +174,8 @@ impl Drop for S3InProcess {
 pub struct Garage {
     pub access: S3Access,
     child: Child,
-    _dir: TempDir,
+    #[allow(dead_code, reason = "some tests only keep it")]
+    dir: TempDir,
 }
 
 impl Garage {
@@ -178,9 +209,26 @@ impl Garage {
             .stderr(log)
             .spawn()
             .unwrap();
-        let server = Self { access, child, _dir: dir };
+        let server = Self { access, child, dir };
         eventually("garage listens", || Connection::open(SocketAddr::from((Ipv4Addr::LOCALHOST, s3))).ok());
         server
+    }
+}
+
+impl Garage {
+    /// Makes one more bucket, for the same key.
+    #[allow(dead_code, reason = "the fault tests use it")]
+    pub fn new_bucket(&self, name: &str) -> S3Access {
+        let key = self.access.access_key.as_str();
+        for arguments in
+            [&["bucket", "create", name][..], &["bucket", "allow", "--read", "--write", "--owner", name, "--key", key]]
+        {
+            let mut command = Command::new(std::env::var_os("S3DEDUP_TEST_GARAGE").unwrap());
+            command.arg("-c").arg(self.dir.path().join("garage.toml")).args(arguments);
+            let output = command.env("GARAGE_ALLOW_WORLD_READABLE_SECRETS", "true").output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        S3Access { bucket: name.into(), ..self.access.clone() }
     }
 }
 

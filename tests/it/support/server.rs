@@ -140,7 +140,8 @@ impl TestServer {
             let Ok(entries) = fs::read_dir(&folder) else { continue };
             for path in entries.map(|entry| entry.unwrap().path()) {
                 if path.is_dir() {
-                    folders.push(path);
+                    // The mark of the database is no object.
+                    folders.extend(Some(path).filter(|path| !path.ends_with("s3dedup-database")));
                 } else if path.extension().is_none_or(|extension| extension != "json") {
                     found.push(path);
                 }
@@ -257,7 +258,7 @@ impl TestServer {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().expect("a running server"))
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::key::LockKey;
 use super::lease::{Epoch, KeyLease};
-use super::queue::{Bounds, Queue, Waiter};
+use super::queue::{Bounds, Queue, Times, Waiter};
 use super::session::{LiveSession, SessionEvent, SessionKeeper, SessionSpec};
 use super::settings::{DistributedLockSettings, DistributedLockStats};
 use crate::model::{Error, Kind, Result};
@@ -17,7 +17,8 @@ use crate::store::postgres::Connector;
 
 /// Requests that may wait, for each key that may be held.
 const WAITING_PER_HELD: usize = 16;
-/// How long requests wait for a session: a client is to get its 503 within five seconds.
+/// How long requests wait for a session, counted from the beginning of their work: a client is to get its 503 within
+/// five seconds. Without a session for so long nobody waits any more.
 const DOWN_MAX: Duration = Duration::from_secs(4);
 /// How often those who wait are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
@@ -29,8 +30,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(50);
 pub struct AcquireKey {
     /// The content's keys.
     pub key: LockKey,
-    /// When to give up.
-    pub deadline: Instant,
+    /// Since when its client waits, and when to give up.
+    pub times: Times,
     /// Gets the lease, or why there is none.
     pub reply: oneshot::Sender<Result<KeyLease>>,
 }
@@ -222,8 +223,8 @@ impl Handler<AcquireKey> for DistributedLockActor {
 
     fn handle(&mut self, request: AcquireKey, context: &mut Self::Context) {
         self.guarded(context, |actor, context| {
-            let AcquireKey { key, deadline, reply } = request;
-            match actor.queue.push(key, reply, Instant::now(), deadline) {
+            let AcquireKey { key, times, reply } = request;
+            match actor.queue.push(key, reply, Instant::now(), times) {
                 Ok(()) => actor.pump_soon(context),
                 Err(reply) => drop(reply.send(Err(Error::new(Kind::Overloaded, "too many requests wait for a lock")))),
             }
@@ -308,7 +309,8 @@ mod tests {
         let ask = |wait| {
             let (reply, lease) = oneshot::channel();
             let key = LockKey::new("b", &crate::model::Digest::from_bytes([1; 32]));
-            actor.do_send(AcquireKey { key, deadline: Instant::now() + wait, reply });
+            let times = Times { begun: Instant::now(), deadline: Instant::now() + wait };
+            actor.do_send(AcquireKey { key, times, reply });
             lease
         };
         let waiting = ask(Duration::from_secs(60));

@@ -17,15 +17,14 @@ mod session;
 mod settings;
 mod statement;
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use actix::Addr;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 pub use actor::{AcquireKey, DistributedLockActor, DistributedLockPlan};
 pub use key::LockKey;
 pub use lease::KeyLease;
+pub use queue::Times;
 pub use settings::{DistributedLockSettings, DistributedLockStats};
 
 use crate::model::{Digest, Error, Kind, Result};
@@ -43,11 +42,11 @@ impl DistributedLocks {
         Self { actor, bucket: bucket.into() }
     }
 
-    /// Waits until this instance holds the key of a content; gives up at the deadline, and when the
-    /// returned future is dropped.
-    pub async fn acquire(&self, digest: Digest, deadline: Instant) -> Result<KeyLease> {
+    /// Waits until this instance holds the key of a content; gives up at the deadline, when there is no session for too
+    /// long, and when the returned future is dropped.
+    pub async fn acquire(&self, digest: Digest, times: Times) -> Result<KeyLease> {
         let (reply, lease) = oneshot::channel();
-        self.actor.do_send(AcquireKey { key: LockKey::new(&self.bucket, &digest), deadline, reply });
+        self.actor.do_send(AcquireKey { key: LockKey::new(&self.bucket, &digest), times, reply });
         let gone = |_| Error::new(Kind::Unavailable, "a part of the server is being restarted");
         lease.await.map_err(gone)?
     }

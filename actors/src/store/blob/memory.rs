@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
-use super::{BlobPage, BlobReader, BlobStore, SpooledBytes};
+use super::{BlobPage, BlobReader, BlobStore, OWNERS_PREFIX, SpooledBytes, owner_note, owner_of};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
 
 /// How much one piece of a stream holds: small, so that even small objects come in several.
@@ -89,7 +89,8 @@ impl BlobStore for MemoryStore {
         let objects = self.objects();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut page = BlobPage { blobs: Vec::new(), strangers: Vec::new(), next: None };
-        let mut names = objects.range::<str, _>((start, Bound::Unbounded)).peekable();
+        let names = objects.range::<str, _>((start, Bound::Unbounded));
+        let mut names = names.filter(|(name, _)| owner_of(name).is_none()).peekable();
         for (name, (bytes, _)) in names.by_ref().take(limit.max(1)) {
             match name.parse() {
                 Ok(key) => page.blobs.push((key, bytes.len() as u64)),
@@ -101,6 +102,20 @@ impl BlobStore for MemoryStore {
             page.next = None;
         }
         Ok(page)
+    }
+
+    async fn owners(&self) -> Result<Vec<String>> {
+        Ok(self.objects().keys().filter_map(|name| owner_of(name)).map(str::to_owned).collect())
+    }
+
+    async fn add_owner(&self, owner: &str) -> Result<()> {
+        self.insert_raw(&format!("{OWNERS_PREFIX}{owner}"), owner_note(owner).as_bytes());
+        Ok(())
+    }
+
+    async fn remove_owner(&self, owner: &str) -> Result<()> {
+        self.objects().remove(&format!("{OWNERS_PREFIX}{owner}"));
+        Ok(())
     }
 
     async fn probe(&self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Content stores: immutable objects under [`BlobKey`] names.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +20,22 @@ pub use folder::{FolderSettings, FolderStore};
 pub use memory::MemoryStore;
 pub use s3::{S3Settings, S3Store, S3Timeouts};
 pub use spooled::{Spooled, SpooledBytes};
+
+/// Where the marks of the owners are: `s3dedup-database/<number>`. They are neither ours nor strangers in listings.
+const OWNERS_PREFIX: &str = "s3dedup-database/";
+
+/// What a mark says to people who find it.
+fn owner_note(owner: &str) -> String {
+    format!(
+        "The contents here belong to the s3dedup database {owner}. Without this mark another one could take them.\n"
+    )
+}
+
+/// The number of a mark.
+fn owner_of(name: &str) -> Option<&str> {
+    let owner = name.strip_prefix(OWNERS_PREFIX)?;
+    (!owner.is_empty() && owner.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(owner)
+}
 
 /// An open object.
 pub struct BlobReader {
@@ -54,6 +71,12 @@ pub trait BlobStore: Send + Sync + 'static {
     /// either no object or the whole object, never part of one under `key`.
     async fn put(&self, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()>;
 
+    /// Like [`put`](Self::put) for a client that has waited for an uploader: a store that does not answer is given up so
+    /// much sooner.
+    async fn put_late(&self, _waited: Duration, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()> {
+        self.put(key, body, info).await
+    }
+
     /// Opens an object, or the bytes `range` of it (end exclusive, inside the object); `None` when
     /// there is no such object.
     async fn open(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<BlobReader>>;
@@ -73,6 +96,16 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn abort_stale_uploads(&self, _begun_before: Stamp) -> Result<u64> {
         Ok(0)
     }
+
+    /// The databases that say the contents are theirs: one, unless something is wrong; none with a new store. See
+    /// [`crate::store::tie`].
+    async fn owners(&self) -> Result<Vec<String>>;
+
+    /// Lets a database be an owner, durably. Its number is of hexadecimal digits.
+    async fn add_owner(&self, owner: &str) -> Result<()>;
+
+    /// The opposite; fine when it is none.
+    async fn remove_owner(&self, owner: &str) -> Result<()>;
 
     /// Cheap proof that the store can be reached and used.
     async fn probe(&self) -> Result<()>;

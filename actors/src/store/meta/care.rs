@@ -6,6 +6,9 @@ use async_trait::async_trait;
 use super::{IntentId, MetaStore, NewIntent, Totals};
 use crate::model::{BlobKey, Digest, EntryKey, Result, Stamp, StoredBlob};
 
+/// The time since which held contents are unused: later than any time.
+pub(super) const HELD: Stamp = Stamp::from_seconds(i64::MAX);
+
 /// Rows that contradict each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Finding {
@@ -114,6 +117,9 @@ pub struct SetBlob {
     pub expected: Option<BlobKey>,
     /// The intent the object was uploaded under, if it is new.
     pub intent: Option<IntentId>,
+    /// How many names hold the content, where it is unknown: who sets it is alone, so the number stays true. A store that
+    /// does not keep numbers does without.
+    pub references: u64,
     /// Why the former object is put into quarantine.
     pub reason: String,
 }
@@ -136,6 +142,8 @@ pub struct Quarantined {
     pub key: BlobKey,
     /// Why.
     pub reason: String,
+    /// Since when.
+    pub since: Stamp,
 }
 
 /// A store of metadata that can be looked over and put right.
@@ -151,6 +159,9 @@ pub trait MetaCare: MetaStore {
     /// Names with what they hold, in the order of namespaces and names, after the name `after`.
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>>;
 
+    /// How many names hold each of these contents.
+    async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>>;
+
     /// Counts the references of these contents anew.
     async fn recount(&self, digests: Vec<Digest>) -> Result<()>;
 
@@ -162,8 +173,12 @@ pub trait MetaCare: MetaStore {
     async fn begin_replacement(&self, digest: Digest, intent: NewIntent) -> Result<(IntentId, BlobKey)>;
 
     /// Makes an object the one that is read for its content; a content that is unknown becomes known, without
-    /// references. Another object that was the content's before is put into quarantine.
+    /// references, and is held: its name may be still to come, so it is not cleaned until it had one. Another object
+    /// that was the content's before is put into quarantine.
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome>;
+
+    /// Ends the hold of up to `rows` contents that never had a name: they are unused from now on. Returns how many.
+    async fn release_held(&self, rows: usize) -> Result<u64>;
 
     /// Puts an object into quarantine: it is not deleted and never becomes the object of a content again. Where it
     /// is a content's object it stays that.
@@ -171,6 +186,13 @@ pub trait MetaCare: MetaStore {
 
     /// Objects in quarantine, by digest and generation, after `after`.
     async fn list_quarantined(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>>;
+
+    /// Takes an object out of quarantine: it is what it was before. `false` when it was not there.
+    async fn lift_quarantine(&self, key: BlobKey) -> Result<bool>;
+
+    /// Condemns an object in quarantine, so that the cleaner deletes it. Only when its content has the object `instead`,
+    /// which is not in quarantine; otherwise nothing is changed and the answer is `false`.
+    async fn condemn_quarantined(&self, key: BlobKey, instead: BlobKey) -> Result<bool>;
 
     /// Sees to it that no later upload has this generation or a lower one.
     async fn spend_generation(&self, generation: u64) -> Result<()>;

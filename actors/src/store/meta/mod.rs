@@ -214,6 +214,17 @@ pub struct Totals {
     pub uploads_begun: u64,
 }
 
+/// The connections of a store that is reached over a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connections {
+    /// Open ones.
+    pub open: usize,
+    /// Those of them that nobody uses.
+    pub idle: usize,
+    /// The state of the circuit breaker in front of them.
+    pub breaker: &'static str,
+}
+
 /// A store of metadata. Every implementation passes the contract suite in `testkit::meta_contract`.
 #[async_trait]
 pub trait MetaStore: Send + Sync + 'static {
@@ -223,6 +234,11 @@ pub trait MetaStore: Send + Sync + 'static {
     /// Whether a look-up costs next to nothing: no network is in between.
     fn is_near(&self) -> bool {
         false
+    }
+
+    /// How its connections do; `None` when it has none.
+    fn connections(&self) -> Option<Connections> {
+        None
     }
 
     /// What a name points at.
@@ -252,6 +268,9 @@ pub trait MetaStore: Send + Sync + 'static {
 
     /// One page of names.
     async fn list(&self, page: ListPage) -> Result<NamePage>;
+
+    /// A number, in hexadecimal digits, that no other database has; see [`crate::store::tie`].
+    async fn identity(&self) -> Result<String>;
 
     /// Totals over everything.
     async fn totals(&self) -> Result<Totals>;

@@ -61,13 +61,25 @@ pub(super) struct Bounds {
     pub held_max: usize,
     /// Requests that wait.
     pub waiting_max: usize,
-    /// How long requests wait while there is no session.
+    /// How long there may be no session: then all requests are given up, and so are those that began so long ago and
+    /// found none.
     pub down_max: Duration,
+}
+
+/// The times of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When the work began that it is part of: a client waits since then.
+    pub begun: Instant,
+    /// When to give up.
+    pub deadline: Instant,
 }
 
 struct Request<W> {
     /// Its place among all requests.
     serial: u64,
+    /// When its caller began to work for its client.
+    begun: Instant,
     arrived: Instant,
     deadline: Instant,
     waiter: W,
@@ -136,12 +148,13 @@ impl<W: Waiter> Queue<W> {
     }
 
     /// Adds a request; gives it back when too many wait.
-    pub(super) fn push(&mut self, key: LockKey, waiter: W, arrived: Instant, deadline: Instant) -> Result<(), W> {
+    pub(super) fn push(&mut self, key: LockKey, waiter: W, arrived: Instant, times: Times) -> Result<(), W> {
         if self.waiting >= self.bounds.waiting_max {
             return Err(waiter);
         }
         self.serial += 1;
-        self.insert(key, Request { serial: self.serial, arrived, deadline, waiter });
+        let Times { begun, deadline } = times;
+        self.insert(key, Request { serial: self.serial, begun, arrived, deadline, waiter });
         Ok(())
     }
 
@@ -232,15 +245,17 @@ impl<W: Waiter> Queue<W> {
         granted
     }
 
-    /// Removes who is gone or late. While there is no session that is also who has waited for one for too
-    /// long, counted from `down_since`.
+    /// Removes who is gone or late. Without a session, since `down_since`, everybody is late after a while; whoever came
+    /// when there was none, a while after its request began.
     pub(super) fn sweep(&mut self, now: Instant, down_since: Option<Instant>) {
         if self.waiting == 0 {
             return;
         }
         let down_max = self.bounds.down_max;
         let is_late = |request: &Request<W>| {
-            let gives_up = |since: Instant| request.arrived.max(since) + down_max <= now;
+            let gives_up = |since: Instant| {
+                since + down_max <= now || (request.arrived >= since && request.begun + down_max <= now)
+            };
             request.is_late(now) || down_since.is_some_and(gives_up)
         };
         let mut emptied = Vec::new();

@@ -86,6 +86,10 @@ fn queue(held_max: usize) -> Queue<Caller> {
 
 const LONG: Duration = Duration::from_secs(100);
 
+fn times(begun: Instant) -> Times {
+    Times { begun, deadline: begun + LONG }
+}
+
 /// One instance.
 struct Instance {
     session: usize,
@@ -100,7 +104,7 @@ impl Instance {
 
     fn push(&mut self, number: i64) -> Caller {
         let caller = Caller::default();
-        self.queue.push(key(number), caller.clone(), self.now, self.now + LONG).unwrap();
+        self.queue.push(key(number), caller.clone(), self.now, times(self.now)).unwrap();
         caller
     }
 
@@ -261,6 +265,26 @@ fn without_a_session_requests_wait_for_a_while_only() {
 }
 
 #[test]
+fn a_request_that_has_waited_elsewhere_waits_less_for_a_session() {
+    let mut one = Instance::new(1, 8);
+    let (down_since, down_max) = (one.now, one.queue.bounds.down_max);
+    let second = Duration::from_secs(1);
+    one.now += second;
+    let begun = one.now - 3 * second;
+    one.queue.push(key(5), Caller::default(), one.now, times(begun)).unwrap();
+    one.queue.sweep(begun + down_max - SLACK, Some(down_since));
+    assert!(one.queue.take_late().is_empty());
+    one.queue.sweep(begun + down_max, Some(down_since));
+    assert_eq!(one.queue.take_late().len(), 1);
+    // Without a session for so long nobody waits at all.
+    one.now = down_since + down_max;
+    one.push(6);
+    one.queue.sweep(one.now, Some(down_since));
+    assert_eq!(one.queue.take_late().len(), 1);
+    assert!(one.is_empty());
+}
+
+#[test]
 fn after_a_lost_session_who_waits_begins_anew_in_the_old_order() {
     let (mut server, mut one, mut other) = (Server::default(), Instance::new(1, 8), Instance::new(2, 8));
     other.push(1);
@@ -287,7 +311,7 @@ fn too_many_are_refused() {
     for number in 0..100 {
         one.push(number % 10);
     }
-    assert!(one.queue.push(key(5), Caller::default(), one.now, one.now + LONG).is_err());
+    assert!(one.queue.push(key(5), Caller::default(), one.now, times(one.now)).is_err());
 }
 
 /// Instances that ask, hold, give up and lose sessions at random: never two holders, never a number taken

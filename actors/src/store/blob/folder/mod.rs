@@ -18,6 +18,7 @@ use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
 use crate::store::blocking::BlockingPool;
 
 mod describe;
+mod owners;
 mod read;
 mod scan;
 mod write;
@@ -97,6 +98,24 @@ impl BlobStore for FolderStore {
         let (root, after) = (self.root.clone(), after.map(str::to_owned));
         let listed = self.reads.run(move |_| scan::page(&root, after.as_deref(), limit)).await?;
         listed.map_err(|error| Error::io("can't list the content folder", error))
+    }
+
+    async fn owners(&self) -> Result<Vec<String>> {
+        let root = self.root.clone();
+        let read = self.reads.run(move |_| owners::read(&root)).await?;
+        read.map_err(|error| Error::io("can't read the content folder", error))
+    }
+
+    async fn add_owner(&self, owner: &str) -> Result<()> {
+        let (root, owner) = (self.root.clone(), owner.to_owned());
+        let added = self.writes.run(move |_| owners::add(&root, &owner)).await?;
+        added.map_err(|error| Error::io("can't write to the content folder", error))
+    }
+
+    async fn remove_owner(&self, owner: &str) -> Result<()> {
+        let (root, owner) = (self.root.clone(), owner.to_owned());
+        let removed = self.writes.run(move |_| owners::remove(&root, &owner)).await?;
+        removed.map_err(|error| Error::io("can't write to the content folder", error))
     }
 
     async fn probe(&self) -> Result<()> {

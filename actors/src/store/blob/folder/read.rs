@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use rustix::fs::Advice;
 
 use super::super::BlobReader;
 use crate::model::{Error, Kind, Result};
@@ -53,6 +55,10 @@ fn open_now(path: &std::path::Path, range: Option<Range<u64>>) -> io::Result<Opt
     let range = range.unwrap_or(0..size);
     if range.start > range.end || range.end > size {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "range is outside of the object"));
+    }
+    if range.end - range.start > PIECE_BYTES {
+        // The disk reads ahead while pieces are worked on. Only a hint: nothing depends on it.
+        let _ = rustix::fs::fadvise(&file, range.start, NonZeroU64::new(range.end - range.start), Advice::Sequential);
     }
     let first = read_piece(&file, range.start, range.end)?;
     Ok(Some((file, range, first)))

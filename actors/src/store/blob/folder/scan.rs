@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::super::BlobPage;
+use super::super::{BlobPage, owner_of};
 use super::describe;
 use crate::model::BlobKey;
 
@@ -14,6 +14,9 @@ pub(super) fn page(root: &Path, after: Option<&str>, limit: usize) -> io::Result
     let mut page = BlobPage { blobs: Vec::new(), strangers: Vec::new(), next: None };
     let mut last = None;
     visit(root, "", after.unwrap_or(""), &mut |name, size| {
+        if owner_of(name).is_some() {
+            return true;
+        }
         match name.parse::<BlobKey>() {
             Ok(key) => page.blobs.push((key, size)),
             Err(_) => page.strangers.push(name.to_owned()),

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::retry::Patience;
 use super::wire::answer;
 use crate::model::{BlobKey, Result};
-use crate::store::blob::BlobPage;
+use crate::store::blob::{BlobPage, OWNERS_PREFIX, owner_of};
 
 /// The most that S3 lists or deletes per request.
 pub(super) const BATCH_MAX: usize = 1000;
@@ -54,10 +54,25 @@ enum DeleteResult {
 impl S3Store {
     /// One page of at most [`BATCH_MAX`] names after `after`.
     pub(super) async fn list_names(&self, after: Option<&str>, limit: usize) -> Result<BlobPage> {
+        let listed = self.list_page("", after, limit).await;
+        listed.and_then(|body| page(&body, after)).map_err(|fault| fault.into_error("list"))
+    }
+
+    /// The databases whose marks are here; more than one page of them is no state to be in.
+    pub(super) async fn list_owners(&self) -> Result<Vec<String>> {
+        let listed = self.list_page(OWNERS_PREFIX, None, BATCH_MAX).await;
+        let read = |body: String| {
+            let keys = listed_objects(&body)?.contents.into_iter().map(|object| object.key);
+            Ok(keys.filter_map(|key| owner_of(&key).map(str::to_owned)).collect())
+        };
+        listed.and_then(read).map_err(|fault: Fault| fault.into_error("list the owners"))
+    }
+
+    async fn list_page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<String, Fault> {
         let wire = self.wire();
         let attempt = || async {
             let command = Command::ListObjectsV2 {
-                prefix: String::new(),
+                prefix: prefix.to_owned(),
                 delimiter: None,
                 continuation_token: None,
                 start_after: after.map(str::to_owned),
@@ -65,8 +80,7 @@ impl S3Store {
             };
             answer(wire.send("/", command).await?).await
         };
-        let listed = Patience::small(&wire.settings().timeouts).run(attempt).await;
-        listed.and_then(|body| page(&body, after)).map_err(|fault| fault.into_error("list"))
+        Patience::small(&wire.settings().timeouts).run(attempt).await
     }
 
     /// Deletes at most [`BATCH_MAX`] objects.
@@ -82,9 +96,12 @@ impl S3Store {
     }
 }
 
+fn listed_objects(body: &str) -> Result<ListBody, Fault> {
+    quick_xml::de::from_str(body).map_err(|error| Fault::Nonsense(format!("a listing cannot be read: {error}")))
+}
+
 fn page(body: &str, after: Option<&str>) -> Result<BlobPage, Fault> {
-    let unreadable = |error| Fault::Nonsense(format!("a listing cannot be read: {error}"));
-    let listed: ListBody = quick_xml::de::from_str(body).map_err(unreadable)?;
+    let listed = listed_objects(body)?;
     let mut page = BlobPage { blobs: Vec::new(), strangers: Vec::new(), next: None };
     let mut last = after.map(str::to_owned);
     for object in listed.contents {
@@ -94,12 +111,13 @@ fn page(body: &str, after: Option<&str>) -> Result<BlobPage, Fault> {
         }
         match object.key.parse() {
             Ok(key) => page.blobs.push((key, object.size)),
+            Err(_) if owner_of(&object.key).is_some() => {}
             Err(_) => page.strangers.push(object.key.clone()),
         }
         last = Some(object.key);
     }
     if listed.is_truncated {
-        if page.blobs.is_empty() && page.strangers.is_empty() {
+        if last.as_deref() == after {
             return Err(Fault::Nonsense("a listing is empty and yet goes on".to_owned()));
         }
         page.next = last;

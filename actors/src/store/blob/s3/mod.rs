@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use s3::command::Command;
@@ -21,6 +22,7 @@ mod describe;
 mod download;
 mod fault;
 mod listing;
+mod owners;
 mod retry;
 mod settings;
 mod upload;
@@ -80,11 +82,15 @@ impl BlobStore for S3Store {
     }
 
     async fn put(&self, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()> {
+        self.put_late(Duration::ZERO, key, body, info).await
+    }
+
+    async fn put_late(&self, waited: Duration, key: &BlobKey, body: &SpooledBytes, info: &BlobInfo) -> Result<()> {
         if info.stored_size != body.len() || info.digest != key.digest {
             return Err(Error::new(Kind::Internal, "an object and its description do not match"));
         }
         if body.len() <= self.wire.settings().part_size {
-            self.put_whole(&key.to_string(), body, info).await
+            self.put_whole(waited, &key.to_string(), body, info).await
         } else {
             self.put_parts(key, body, info).await
         }
@@ -111,6 +117,18 @@ impl BlobStore for S3Store {
 
     async fn abort_stale_uploads(&self, begun_before: Stamp) -> Result<u64> {
         self.abort_abandoned(begun_before).await
+    }
+
+    async fn owners(&self) -> Result<Vec<String>> {
+        self.list_owners().await
+    }
+
+    async fn add_owner(&self, owner: &str) -> Result<()> {
+        self.put_owner(owner).await
+    }
+
+    async fn remove_owner(&self, owner: &str) -> Result<()> {
+        self.delete_owner(owner).await
     }
 
     async fn probe(&self) -> Result<()> {

@@ -76,6 +76,11 @@ impl Patience {
         Self { attempt, total, quiet: timeouts.request, tries: timeouts.tries }
     }
 
+    /// For somebody who has waited for something else before. A fourth of the time in vain is left in any case.
+    pub fn after(self, waited: Duration) -> Self {
+        Self { quiet: self.quiet.saturating_sub(waited).max(self.quiet / 4), ..self }
+    }
+
     /// For a request that makes the server work.
     pub fn patient(timeouts: &S3Timeouts) -> Self {
         let limit = timeouts.idle;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use reqwest::Response;
@@ -42,11 +43,17 @@ struct Upload {
 
 impl S3Store {
     /// Stores an object in one request.
-    pub(super) async fn put_whole(&self, path: &str, bytes: &SpooledBytes, info: &BlobInfo) -> Result<()> {
+    pub(super) async fn put_whole(
+        &self,
+        waited: Duration,
+        path: &str,
+        bytes: &SpooledBytes,
+        info: &BlobInfo,
+    ) -> Result<()> {
         let command =
             Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart: None };
         let slice = Slice::new(bytes, 0..bytes.len());
-        let sent = self.send_slice(path, command, describe::to_headers(info)?, &slice).await;
+        let sent = self.send_slice(waited, path, command, describe::to_headers(info)?, &slice).await;
         sent.and_then(|response| stored_etag(&response).map(drop))
             .map_err(|fault| fault.into_error(&format!("put {path}")))
     }
@@ -98,13 +105,14 @@ impl S3Store {
     async fn send_part(&self, upload: &Upload, number: u32, slice: Slice) -> Result<Part, Fault> {
         let multipart = Some(Multipart::new(number, &upload.id));
         let command = Command::PutObject { content: b"", content_type: CONTENT_TYPE, custom_headers: None, multipart };
-        let response = self.send_slice(&upload.path, command, HeaderMap::new(), &slice).await?;
+        let response = self.send_slice(Duration::ZERO, &upload.path, command, HeaderMap::new(), &slice).await?;
         failpoint::hit(Point::PutMidUpload).await.map_err(Fault::Local)?;
         Ok(Part { part_number: number, etag: stored_etag(&response)? })
     }
 
     async fn send_slice(
         &self,
+        waited: Duration,
         path: &str,
         command: Command<'_>,
         headers: HeaderMap,
@@ -120,7 +128,7 @@ impl S3Store {
             let sent = wire.send_body(path, command.clone(), headers.clone(), body, slice.len(), &sha256);
             async move { sent.await.map_err(|fault| mishap.take().map_or(fault, Fault::Local)) }
         };
-        Patience::upload(&wire.settings().timeouts, slice.len()).run_watched(attempt).await
+        Patience::upload(&wire.settings().timeouts, slice.len()).after(waited).run_watched(attempt).await
     }
 
     async fn complete(&self, upload: &Upload, parts: Vec<Part>) -> Result<(), Fault> {
@@ -158,7 +166,7 @@ impl S3Store {
 
 /// The ETag of what was stored. S3 answers 200 and tells one; whatever else answers a PUT with
 /// success may have stored nothing.
-fn stored_etag(response: &Response) -> Result<String, Fault> {
+pub(super) fn stored_etag(response: &Response) -> Result<String, Fault> {
     let status = response.status().as_u16();
     let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
     match etag {

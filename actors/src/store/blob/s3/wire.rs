@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body, Client, Method, Response, Url, redirect};
@@ -29,6 +29,8 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Idle connections are closed before usual servers close them.
 const POOL_IDLE: Duration = Duration::from_secs(20);
 const POOL_IDLE_MAX: usize = 64;
+/// Who gives up sooner was not kept waiting by the server: clients come and go.
+const SILENCE_MIN: Duration = Duration::from_millis(900);
 /// Threads come and go in tests only; past this many the clients of dead ones are dropped.
 const CLIENTS_MAX: usize = 256;
 
@@ -156,7 +158,10 @@ impl Wire {
         let method = Method::from_bytes(verb.as_bytes()).map_err(|error| unsigned(S3Error::Http(error.into())))?;
         let url = request.url().map_err(unsigned)?;
         let call = self.client()?.request(method, url).headers(headers).body(body);
+        let mut watch = GivenUp { wire: self, began: Instant::now(), has_ended: false };
         let response = call.send().await.map_err(Fault::Broken)?;
+        watch.has_ended = true;
+        drop(watch);
         if response.status().is_success() {
             return Ok(response);
         }
@@ -169,6 +174,22 @@ impl Wire {
     /// Reads an error document.
     pub fn refusal(&self, status: u16, body: &[u8]) -> Refusal {
         Refusal::read(status, body, &[&self.settings.access_key, &self.settings.secret_key])
+    }
+}
+
+/// Notices that nobody waits for an answer any more that has not come for long: connections that were opened at the same time
+/// may lead nowhere as well, and nothing would tell. All new requests get new ones.
+struct GivenUp<'a> {
+    wire: &'a Wire,
+    began: Instant,
+    has_ended: bool,
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended && self.began.elapsed() > SILENCE_MIN {
+            self.wire.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 }
 

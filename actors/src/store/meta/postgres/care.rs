@@ -28,6 +28,12 @@ const NAMES: Sql = Sql {
     types: &[Type::INT4, Type::TEXT, Type::TEXT, Type::INT8],
 };
 
+const REFERENCES: Sql = Sql {
+    text: "SELECT (SELECT count(*) FROM s3dedup.entries e WHERE e.digest = wanted.digest)
+        FROM unnest($1) WITH ORDINALITY AS wanted (digest, number) ORDER BY wanted.number",
+    types: &[Type::BYTEA_ARRAY],
+};
+
 const RECOUNT: Sql = Sql { text: "SELECT s3dedup.recount($1, $2)", types: &[Type::TIMESTAMPTZ, Type::BYTEA_ARRAY] };
 
 const BEGIN_REPLACEMENT: Sql = Sql {
@@ -52,15 +58,25 @@ const SET_BLOB: Sql = Sql {
     ],
 };
 
+const RELEASE_HELD: Sql = Sql { text: "SELECT s3dedup.release_held($1, $2)", types: &[Type::TIMESTAMPTZ, Type::INT8] };
+
 const QUARANTINE: Sql = Sql {
     text: "SELECT s3dedup.quarantine($1, $2, $3, $4, $5)",
     types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8, Type::INT4, Type::TEXT],
 };
 
 const LIST_QUARANTINED: Sql = Sql {
-    text: "SELECT digest, generation, key_depth, reason FROM s3dedup.quarantined
+    text: "SELECT digest, generation, key_depth, reason, quarantined_at FROM s3dedup.quarantined
         WHERE (digest, generation) > ($1, $2) ORDER BY digest, generation LIMIT $3",
     types: &[Type::BYTEA, Type::INT8, Type::INT8],
+};
+
+const LIFT_QUARANTINE: Sql =
+    Sql { text: "SELECT s3dedup.lift_quarantine($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8] };
+
+const CONDEMN_QUARANTINED: Sql = Sql {
+    text: "SELECT s3dedup.condemn_quarantined($1, $2, $3, $4)",
+    types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8, Type::INT8],
 };
 
 const SPEND_GENERATION: Sql =
@@ -98,6 +114,17 @@ impl MetaCare for PostgresStore {
         rows.iter().map(named).collect()
     }
 
+    async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {
+        let mut counts = Vec::with_capacity(digests.len());
+        for digests in digests.chunks(PER_TRANSACTION) {
+            let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+            for row in &self.database.read(&REFERENCES, &[&bytes]).await? {
+                counts.push(unsigned(column(row, 0)?)?);
+            }
+        }
+        Ok(counts)
+    }
+
     async fn recount(&self, mut digests: Vec<Digest>) -> Result<()> {
         digests.sort_unstable();
         for digests in digests.chunks(PER_TRANSACTION) {
@@ -122,7 +149,7 @@ impl MetaCare for PostgresStore {
     }
 
     async fn set_blob(&self, set: SetBlob) -> Result<SetOutcome> {
-        let SetBlob { blob, logical_size, expected, intent, reason } = &set;
+        let SetBlob { blob, logical_size, expected, intent, reason, references: _ } = &set;
         let (bytes, hash) = (blob.key.digest.as_bytes().as_slice(), blob.stored_hash.as_bytes().as_slice());
         let (logical_size, stored_size) = (signed(*logical_size)?, signed(blob.stored_size)?);
         let (generation, depth) = (signed(blob.key.generation)?, i32::from(blob.key.layout.depth()));
@@ -139,6 +166,11 @@ impl MetaCare for PostgresStore {
         }
     }
 
+    async fn release_held(&self, rows: usize) -> Result<u64> {
+        let rows = self.database.write(Again::Harmless, &RELEASE_HELD, &[&limit(rows)]).await?;
+        unsigned(column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)?)
+    }
+
     async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()> {
         let bytes = key.digest.as_bytes().as_slice();
         let (generation, depth) = (signed(key.generation)?, i32::from(key.layout.depth()));
@@ -153,9 +185,26 @@ impl MetaCare for PostgresStore {
         let rows = self.database.read(&LIST_QUARANTINED, &[&bytes, &generation, &limit(rows)]).await?;
         let quarantined = |row: &Row| {
             let key = blob_key(digest(row, 0)?, column(row, 1)?, column(row, 2)?)?;
-            Ok(Quarantined { key, reason: column(row, 3)? })
+            Ok(Quarantined { key, reason: column(row, 3)?, since: Stamp::from_seconds(column(row, 4)?) })
         };
         rows.iter().map(quarantined).collect()
+    }
+
+    async fn lift_quarantine(&self, key: BlobKey) -> Result<bool> {
+        let (bytes, generation) = (key.digest.as_bytes().as_slice(), signed(key.generation)?);
+        // Who asks again because the first answer was lost is told that it is not there: so it is.
+        let rows = self.database.write(Again::Harmless, &LIFT_QUARANTINE, &[&bytes, &generation]).await?;
+        column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)
+    }
+
+    async fn condemn_quarantined(&self, key: BlobKey, instead: BlobKey) -> Result<bool> {
+        if key.digest != instead.digest {
+            return Ok(false);
+        }
+        let (bytes, generation) = (key.digest.as_bytes().as_slice(), signed(key.generation)?);
+        let instead = signed(instead.generation)?;
+        let rows = self.database.write(Again::Harmless, &CONDEMN_QUARANTINED, &[&bytes, &generation, &instead]).await?;
+        column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)
     }
 
     async fn spend_generation(&self, generation: u64) -> Result<()> {

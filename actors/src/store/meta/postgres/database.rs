@@ -14,6 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::clock::Clock;
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
+use crate::store::meta::Connections;
 use crate::store::postgres::{Connector, PostgresSettings, describe, is_lost, is_undone, sql_error};
 
 /// The longest that one operation takes, all attempts together.
@@ -131,10 +132,10 @@ impl Database {
         })
     }
 
-    /// Connections that are open, and how many of them are idle.
-    pub(super) fn connections(&self) -> (usize, usize) {
+    /// How the connections do.
+    pub(super) fn connections(&self) -> Connections {
         let status = self.pool.status();
-        (status.size, status.available)
+        Connections { open: status.size, idle: status.available, breaker: self.breaker.state() }
     }
 
     /// Runs a statement that reads.
@@ -190,7 +191,12 @@ impl Database {
         };
         let answer_by = deadline.min(Instant::now() + self.statement_timeout + ANSWER_GRACE);
         let answered = tokio::time::timeout_at(answer_by.into(), self.run(connection, work, deadline)).await;
-        match answered.map_err(|elapsed| Failure::Unknown(late(elapsed)))? {
+        let answered = answered.map_err(|elapsed| {
+            // Those that are idle may lead nowhere as well, and nothing would tell.
+            drop(self.pool.retain(|_, _| false));
+            Failure::Unknown(late(elapsed))
+        });
+        match answered? {
             Ok(rows) => {
                 lent.back();
                 Ok(rows)

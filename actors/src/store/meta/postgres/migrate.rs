@@ -11,8 +11,10 @@ const STEPS: &[&str] = &[
     include_str!("schema/0001_initial.sql"),
     include_str!("schema/0002_orphans.sql"),
     include_str!("schema/0003_quarantine.sql"),
-    include_str!("schema/0004_mirror.sql"),
-    include_str!("schema/0005_migrations.sql"),
+    include_str!("schema/0004_belonging.sql"),
+    include_str!("schema/0005_leave_quarantine.sql"),
+    include_str!("schema/0006_mirror.sql"),
+    include_str!("schema/0007_migrations.sql"),
 ];
 
 /// What the lock session and the queries need.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    CommitPut, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, OldIntent, PlanPut, PutCommit, PutPlan,
-    StoredContent, Totals, UnusedContent, UnusedPage,
+    CommitPut, Connections, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
+    PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
 };
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Entry, EntryKey, Result, Stamp, StoredBlob};
@@ -51,17 +51,16 @@ impl PostgresStore {
         let database = Database::new(settings, connections.max(1), backlog)?;
         Ok(Self { database, settings: settings.clone() })
     }
-
-    /// Connections that are open, and how many of them are idle.
-    pub fn connections(&self) -> (usize, usize) {
-        self.database.connections()
-    }
 }
 
 #[async_trait]
 impl MetaStore for PostgresStore {
     fn kind(&self) -> &'static str {
         "postgres"
+    }
+
+    fn connections(&self) -> Option<Connections> {
+        Some(self.database.connections())
     }
 
     async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>> {
@@ -86,6 +85,10 @@ impl MetaStore for PostgresStore {
 
     async fn list(&self, page: ListPage) -> Result<NamePage> {
         read::list(&self.database, &page).await
+    }
+
+    async fn identity(&self) -> Result<String> {
+        read::identity(&self.database).await
     }
 
     async fn totals(&self) -> Result<Totals> {

@@ -37,6 +37,8 @@ const TOTALS: Sql = Sql {
     types: &[],
 };
 
+const IDENTITY: Sql = Sql { text: "SELECT identity FROM s3dedup.state WHERE id = 1", types: &[] };
+
 const PROBE: Sql = Sql { text: "SELECT 1", types: &[] };
 
 /// What a name points at. A name whose content is unknown is damage, never absence.
@@ -82,6 +84,12 @@ pub(super) async fn list(database: &Database, page: &ListPage) -> Result<NamePag
     let is_full = rows.len() >= page.rows;
     let next = rows.last().filter(|_| is_full).map(|row| column::<&str>(row, 0).map(str::to_owned)).transpose()?;
     Ok(NamePage { names, next, any: !rows.is_empty() })
+}
+
+/// The number that no other database has.
+pub(super) async fn identity(database: &Database) -> Result<String> {
+    let rows = database.read(&IDENTITY, &[]).await?;
+    column(rows.first().ok_or_else(|| damaged("no identity"))?, 0)
 }
 
 /// Sums over the shards.

@@ -1,16 +1,17 @@
 //! Transactions that put right what is wrong.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::clean::read_digest;
+use super::clean::{add_condemned, read_digest};
 use super::put::{execute, logical_size, take_intent};
 use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{SqliteStore, audit, damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
+use crate::store::meta::care::HELD;
 use crate::store::meta::{Audit, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome};
 
 #[async_trait]
@@ -25,6 +26,12 @@ impl MetaCare for SqliteStore {
 
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>> {
         self.read(move |connection| names(connection, after.as_ref(), rows)).await
+    }
+
+    async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {
+        let counts = self.read(move |connection| references(connection, &digests).map(|counts| (digests, counts)));
+        let (digests, counts) = counts.await?;
+        Ok(digests.iter().map(|digest| counts.get(digest).map_or(0, |count| count.unsigned_abs())).collect())
     }
 
     async fn recount(&self, digests: Vec<Digest>) -> Result<()> {
@@ -43,12 +50,24 @@ impl MetaCare for SqliteStore {
         self.writer.run(move |write| set_blob(write, &set)).await
     }
 
+    async fn release_held(&self, rows: usize) -> Result<u64> {
+        self.writer.run(move |write| release_held(write, rows)).await
+    }
+
     async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()> {
         self.writer.run(move |write| quarantine(write, key, &reason)).await
     }
 
     async fn list_quarantined(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>> {
         self.read(move |connection| list_quarantined(connection, after, rows)).await
+    }
+
+    async fn lift_quarantine(&self, key: BlobKey) -> Result<bool> {
+        self.writer.run(move |write| lift_quarantine(write, key)).await
+    }
+
+    async fn condemn_quarantined(&self, key: BlobKey, instead: BlobKey) -> Result<bool> {
+        self.writer.run(move |write| condemn_quarantined(write, key, instead)).await
     }
 
     async fn spend_generation(&self, generation: u64) -> Result<()> {
@@ -106,11 +125,11 @@ fn names(connection: &Connection, after: Option<&EntryKey>, rows: usize) -> Resu
     found.map_err(failed)?.map(named).collect()
 }
 
-fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
+/// How many names hold each of the contents: all names are looked at.
+fn references(connection: &Connection, digests: &[Digest]) -> Result<HashMap<Digest, i64>> {
     let failed = |error| sql_error("read the database", error);
-    let wanted: HashSet<Digest> = digests.iter().copied().collect();
-    let mut counts: HashMap<Digest, i64> = wanted.iter().map(|digest| (*digest, 0)).collect();
-    let mut statement = write.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
+    let mut counts: HashMap<Digest, i64> = digests.iter().map(|digest| (*digest, 0)).collect();
+    let mut statement = connection.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         let digest = read_digest(row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?)?;
@@ -118,7 +137,11 @@ fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
             *count += 1;
         }
     }
-    drop(rows);
+    Ok(counts)
+}
+
+fn recount(write: &Write<'_>, digests: &[Digest]) -> Result<()> {
+    let counts = references(write, digests)?;
     let now = Stamp::now().seconds();
     for (digest, count) in counts {
         let sql = "UPDATE contents SET refs = ?2, unused_since = CASE WHEN ?2 = 0 THEN coalesce(unused_since, ?3) END
@@ -189,8 +212,9 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
         execute(write, sql, params![digest.as_bytes(), size])?;
     } else {
-        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, 0, ?3)";
-        execute(write, sql, params![digest.as_bytes(), size, Stamp::now().seconds()])?;
+        let sql = "INSERT INTO contents (digest, logical_size, refs, unused_since) VALUES (?1, ?2, ?3, ?4)";
+        let held = (set.references == 0).then_some(HELD.seconds());
+        execute(write, sql, params![digest.as_bytes(), size, to_sql(set.references)?, held])?;
     }
     let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
         VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
@@ -211,6 +235,13 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
     let change = TotalsChange { contents, stored_bytes: stored_size - before, ..TotalsChange::default() };
     write.add_to_totals(change);
     Ok(SetOutcome::Set)
+}
+
+fn release_held(write: &Write<'_>, rows: usize) -> Result<u64> {
+    let sql = "UPDATE contents SET unused_since = ?1
+        WHERE digest IN (SELECT digest FROM contents WHERE unused_since = ?2 LIMIT ?3)";
+    let released = execute(write, sql, params![Stamp::now().seconds(), HELD.seconds(), to_sql(rows as u64)?])?;
+    Ok(released as u64)
 }
 
 fn representation(connection: &Connection, digest: Digest) -> Result<Option<StoredBlob>> {
@@ -239,7 +270,7 @@ fn quarantine(connection: &Connection, key: BlobKey, reason: &str) -> Result<()>
 
 fn list_quarantined(connection: &Connection, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>> {
     let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT digest, generation, key_depth, reason FROM quarantined
+    let sql = "SELECT digest, generation, key_depth, reason, quarantined_at FROM quarantined
         WHERE (digest, generation) > (?1, ?2) ORDER BY digest, generation LIMIT ?3";
     let (digest, generation) = match &after {
         Some(key) => (key.digest.as_bytes().as_slice(), to_sql(key.generation)?),
@@ -247,13 +278,33 @@ fn list_quarantined(connection: &Connection, after: Option<BlobKey>, rows: usize
     };
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let found = statement.query_map(params![digest, generation, to_sql(rows as u64)?], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
     });
-    let quarantined = |row: rusqlite::Result<(Vec<u8>, i64, i64, String)>| {
-        let (digest, generation, key_depth, reason) = row.map_err(failed)?;
-        Ok(Quarantined { key: blob_key(read_digest(&digest)?, generation, key_depth)?, reason })
+    let quarantined = |row: rusqlite::Result<(Vec<u8>, i64, i64, String, i64)>| {
+        let (digest, generation, key_depth, reason, since) = row.map_err(failed)?;
+        let key = blob_key(read_digest(&digest)?, generation, key_depth)?;
+        Ok(Quarantined { key, reason, since: Stamp::from_seconds(since) })
     };
     found.map_err(failed)?.map(quarantined).collect()
+}
+
+fn lift_quarantine(connection: &Connection, key: BlobKey) -> Result<bool> {
+    let sql = "DELETE FROM quarantined WHERE digest = ?1 AND generation = ?2";
+    Ok(execute(connection, sql, params![key.digest.as_bytes(), to_sql(key.generation)?])? == 1)
+}
+
+fn condemn_quarantined(write: &Write<'_>, key: BlobKey, instead: BlobKey) -> Result<bool> {
+    let digest = key.digest;
+    let is_spare = instead.digest == digest && instead.generation != key.generation;
+    let current = representation(write, digest)?.map(|blob| blob.key);
+    let is_content = logical_size(write, digest)?.is_some() && current == Some(instead);
+    if !is_spare || !is_content || is_among(write, "quarantined", instead)? || !lift_quarantine(write, key)? {
+        return Ok(false);
+    }
+    if !is_among(write, "condemned", key)? {
+        add_condemned(write, key)?;
+    }
+    Ok(true)
 }
 
 fn spend_generation(connection: &Connection, generation: u64) -> Result<()> {

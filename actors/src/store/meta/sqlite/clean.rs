@@ -210,7 +210,7 @@ pub(super) fn read_digest(bytes: &[u8]) -> Result<Digest> {
     Digest::from_slice(bytes).ok_or_else(|| damaged("length of a digest"))
 }
 
-fn add_condemned(connection: &Connection, key: BlobKey) -> Result<()> {
+pub(super) fn add_condemned(connection: &Connection, key: BlobKey) -> Result<()> {
     let sql = "INSERT INTO condemned (digest, generation, key_depth, condemned_at) VALUES (?1, ?2, ?3, ?4)";
     let now = Stamp::now().seconds();
     let generation = to_sql(key.generation)?;

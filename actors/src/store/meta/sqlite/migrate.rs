@@ -22,8 +22,9 @@ const APPLICATION_ID_AT: usize = 68;
 const STEPS: &[&str] = &[
     include_str!("schema/0001_initial.sql"),
     include_str!("schema/0002_quarantine.sql"),
-    include_str!("schema/0003_mirror.sql"),
-    include_str!("schema/0004_migrations.sql"),
+    include_str!("schema/0003_belonging.sql"),
+    include_str!("schema/0004_mirror.sql"),
+    include_str!("schema/0005_migrations.sql"),
 ];
 
 /// How long a statement waits for a lock that another process holds.

@@ -143,6 +143,10 @@ impl MetaStore for SqliteStore {
         self.read(move |connection| read::list(connection, &page)).await
     }
 
+    async fn identity(&self) -> Result<String> {
+        self.read(read::identity).await
+    }
+
     async fn totals(&self) -> Result<Totals> {
         self.read(read::totals).await
     }

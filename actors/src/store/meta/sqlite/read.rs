@@ -123,6 +123,12 @@ pub(super) fn list(connection: &Connection, page: &ListPage) -> Result<NamePage>
     Ok(NamePage { names, next: last, any: looked_at > 0 })
 }
 
+/// The number that no other database has.
+pub(super) fn identity(connection: &Connection) -> Result<String> {
+    let identity = connection.query_row("SELECT identity FROM state WHERE id = 1", [], |row| row.get(0));
+    identity.map_err(|error| sql_error("read the database", error))
+}
+
 /// The one row of totals.
 pub(super) fn totals(connection: &Connection) -> Result<Totals> {
     let failed = |error| sql_error("read the database", error);

@@ -1,10 +1,11 @@
-//! Where a content may be had from that is lost here.
+//! A server that speaks the Filetracker protocol.
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 
+use super::{Fallback, Source};
 use crate::filetracker::{OldServer, OldServerLimits};
-use crate::model::{EntryKey, Error, Kind, Namespace, Result};
+use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result};
 use crate::runtime::budget::MemoryBudget;
 use crate::spool::{SpoolLimits, Spooler};
 use crate::store::blob::Spooled;
@@ -12,14 +13,6 @@ use crate::store::blocking::BlockingPool;
 
 /// Memory for bodies.
 const MEMORY_BYTES: u64 = 64 << 20;
-
-/// A place that knows names and what they hold.
-#[async_trait(?Send)]
-pub trait Fallback {
-    /// What a name holds there, hashed; `None` when there is no such name. It may be another content than the one
-    /// that is lost.
-    async fn fetch(&self, name: &EntryKey) -> Result<Option<Spooled>>;
-}
 
 /// A server that speaks the Filetracker protocol: an old one, or another s3dedup.
 pub struct Filetracker {
@@ -30,7 +23,7 @@ pub struct Filetracker {
 }
 
 impl Filetracker {
-    /// The server at `url`, without `/files`.
+    /// The server at `url`, without `/files`. A user and password in it are sent along, and never shown.
     pub fn new(url: &str, limits: SpoolLimits, threads: usize) -> Result<Self> {
         let failed = |error| Error::new(Kind::Internal, "cannot start threads for the fallback").with_source(error);
         // What it gives is compared with a digest anyway.
@@ -46,10 +39,13 @@ impl Filetracker {
 
 #[async_trait(?Send)]
 impl Fallback for Filetracker {
-    async fn fetch(&self, name: &EntryKey) -> Result<Option<Spooled>> {
-        if name.namespace() != Namespace::FILETRACKER {
-            return Ok(None);
-        }
+    async fn sources(&self, _: Digest, names: &[EntryKey]) -> Result<Vec<Source>> {
+        let names = names.iter().filter(|name| name.namespace() == Namespace::FILETRACKER);
+        Ok(names.cloned().map(Source::Name).collect())
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<Option<Spooled>> {
+        let Source::Name(name) = source else { return Ok(None) };
         let Some(mut download) = self.server.get(name).await? else { return Ok(None) };
         let encoding = download.file.encoding;
         let mut spooler = Spooler::new(encoding, self.limits.clone(), &self.budget, self.pool.clone());

@@ -3,6 +3,9 @@
 /// Few enough that clients meet on them.
 pub const PATHS: usize = 300;
 
+/// Names that begin so are nobody's: they are put to see whether that works.
+pub const PROBES: &str = "probe/";
+
 /// The name of a path. Some are longer than an index row of a database can hold.
 pub fn name(path: usize) -> String {
     let short = format!("d{}/f{path}", path % 7);

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::http::is_timeout;
@@ -30,6 +31,9 @@ pub struct Peer {
     pub name: String,
     address: Mutex<SocketAddr>,
     condition: Mutex<Condition>,
+    /// Whether bodies may be cut off: what they are read from is in trouble.
+    cuts: AtomicBool,
+    slowest: Mutex<(Duration, String)>,
 }
 
 /// An open connection; the servers close idle ones only after more than a minute.
@@ -50,7 +54,13 @@ pub enum Outcome {
 impl Peer {
     pub fn new(name: String, address: SocketAddr) -> Self {
         let condition = Condition::Serves { since: Instant::now() };
-        Self { name, address: Mutex::new(address), condition: Mutex::new(condition) }
+        Self {
+            name,
+            address: Mutex::new(address),
+            condition: Mutex::new(condition),
+            cuts: AtomicBool::new(false),
+            slowest: Mutex::default(),
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -66,6 +76,27 @@ impl Peer {
     pub fn serves_at(&self, address: SocketAddr) {
         *self.address.lock().unwrap() = address;
         self.becomes(Condition::Serves { since: Instant::now() });
+    }
+
+    /// From now on bodies may be cut off.
+    pub fn may_cut(&self) {
+        self.cuts.store(true, Ordering::Relaxed);
+    }
+
+    /// The longest that it took until an answer began, and to which request; forgets it. For what is uploaded,
+    /// two seconds a MiB do not count.
+    pub fn take_slowest(&self) -> (Duration, String) {
+        std::mem::take(&mut self.slowest.lock().unwrap())
+    }
+
+    fn took(&self, time: Duration, request: &Request, answer: &Response) {
+        // Storing something large may take a while.
+        let time = time.saturating_sub(Duration::from_secs(2).mul_f64(request.body_len() as f64 / f64::from(1 << 20)));
+        let mut slowest = self.slowest.lock().unwrap();
+        if time > slowest.0 {
+            let why = answer.header("x-exception").unwrap_or_default();
+            *slowest = (time, format!("{request}: {} {why}", answer.status));
+        }
     }
 
     fn is_stopped(&self) -> bool {
@@ -99,6 +130,7 @@ impl Peer {
                 }
                 Ok(Outcome::Answer(answer))
             }
+            Ok(Some(answer)) if answer.status == 200 && self.cuts.load(Ordering::Relaxed) => Ok(Outcome::Lost),
             Ok(Some(answer)) => {
                 let error = io::Error::other(format!("the answer {} was cut off", answer.status));
                 self.failed(began, Outcome::Lost, &error)
@@ -125,8 +157,11 @@ impl Peer {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
+        let took = began.elapsed();
         // The server may have answered before it had read everything.
-        to.response(request.is_head()).map(Some).map_err(|error| sent.err().unwrap_or(error))
+        let answer = to.response(request.is_head()).map_err(|error| sent.err().unwrap_or(error))?;
+        self.took(took, request, &answer);
+        Ok(Some(answer))
     }
 
     fn failed(&self, began: Instant, outcome: Outcome, error: &io::Error) -> Result<Outcome, String> {

@@ -1,14 +1,14 @@
 //! One client: what is refused or lost it repeats, on any server, until it is done.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use super::Load;
 use super::answer::listed_paths;
 use super::history::Entry;
-use super::load::Load;
 use super::paths::{PATHS, escaped, is_deleted_too, name};
 use super::peer::{Kept, Outcome};
 use super::rule::Deed;
@@ -36,6 +36,12 @@ impl<'a> Client<'a> {
 
     pub fn run(mut self) {
         while !self.load.has_ended() {
+            let busy = Busy::new(&self.load.busy);
+            if self.load.rests() {
+                drop(busy);
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
             let paths = if self.random.random_ratio(1, 4) { HOT_PATHS } else { PATHS };
             let path = self.random.random_range(0..paths);
             match self.random.random_range(0..100) {
@@ -45,6 +51,7 @@ impl<'a> Client<'a> {
                 88..98 => self.read(path, "HEAD"),
                 _ => self.list(),
             }
+            drop(busy);
             self.load.pause(&mut self.random);
         }
     }
@@ -181,6 +188,22 @@ impl<'a> Client<'a> {
         if let Some(entry) = entry {
             self.load.history.unknown(entry);
         }
+    }
+}
+
+/// Counts a client as in the middle of something.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -6,7 +6,7 @@ use s3dedup_actors::testkit::noise;
 
 use crate::support::{gzip, sha256};
 
-const CONTENTS_MAX: usize = 20_000;
+const CONTENTS_MAX: usize = 200_000;
 
 /// One content and the gzip that clients send and want back.
 pub struct Content {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::load::Load;
-use super::paths::{PATHS, name};
+use super::Load;
+use super::paths::{PATHS, PROBES, name};
 use super::stamp::{self, Stamp};
 use crate::support::{Response, gunzip};
 
@@ -39,7 +39,7 @@ pub fn listed_paths(answer: &Response) -> Result<BTreeSet<usize>, String> {
     }
     let known: BTreeMap<String, usize> = (0..PATHS).map(|path| (name(path), path)).collect();
     let mut found = BTreeSet::new();
-    for line in answer.lines() {
+    for line in answer.lines().into_iter().filter(|line| !line.starts_with(PROBES)) {
         let path = known.get(line).ok_or(format!("{line:?} is listed and was never put"))?;
         if !found.insert(*path) {
             return Err(format!("{line:?} is listed twice"));

@@ -1,4 +1,16 @@
-//! Two hundred clients that put, overwrite, delete and read the same paths through all servers.
+//! Clients that put, overwrite, delete and read the same paths through all servers, and what they may be told.
+//!
+//! Everything that is acknowledged is recorded, and everything that is seen must be possible after it (`rule.rs`).
+
+mod answer;
+mod client;
+mod contents;
+pub mod end;
+pub mod history;
+pub mod paths;
+pub mod peer;
+mod rule;
+pub mod stamp;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,14 +20,15 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::client::Client;
-use super::contents::Contents;
-use super::history::History;
-use super::paths::PATHS;
-use super::peer::Peer;
-use super::stamp::Stamp;
+use client::Client;
+use contents::Contents;
+use history::History;
+use paths::PATHS;
+use peer::Peer;
+use stamp::Stamp;
 
-pub const CLIENTS: usize = 200;
+/// Unless somebody wants fewer.
+const CLIENTS: usize = 200;
 /// From this long ago on contents are asked for now and then.
 const CONTENTS_IN_USE: usize = 150;
 const STACK_BYTES: usize = 512 << 10;
@@ -30,8 +43,12 @@ pub struct Load {
     pause: Duration,
     stamps: AtomicU64,
     began: Instant,
+    clients: usize,
     new_contents_per_second: f64,
     ends: AtomicBool,
+    rests: AtomicBool,
+    /// Clients that are in the middle of something.
+    busy: AtomicUsize,
     /// Answers 503.
     pub refusals: AtomicUsize,
     /// Tries without an answer, or with one that does not tell what was done.
@@ -48,16 +65,41 @@ impl Load {
             pause,
             stamps: AtomicU64::new(1),
             began: Instant::now(),
+            clients: CLIENTS,
             new_contents_per_second: 15.0,
             ends: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
+            busy: AtomicUsize::new(0),
             refusals: AtomicUsize::new(0),
             untold: AtomicUsize::new(0),
         }
     }
 
+    /// So many clients, with so many contents that nobody has seen before.
+    pub fn with(self, clients: usize, new_contents_per_second: f64) -> Self {
+        Self { clients, new_contents_per_second, ..self }
+    }
+
+    /// Clients finish what they are doing and wait; returns when nothing is under way.
+    pub fn rest(&self) {
+        self.rests.store(true, Ordering::SeqCst);
+        while self.busy.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Clients go on.
+    pub fn go_on(&self) {
+        self.rests.store(false, Ordering::SeqCst);
+    }
+
+    fn rests(&self) -> bool {
+        self.rests.load(Ordering::SeqCst)
+    }
+
     /// Lets all clients loose; they end soon after [`Load::end`].
     pub fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        for number in 0..CLIENTS {
+        for number in 0..self.clients {
             let random = StdRng::seed_from_u64(self.seed ^ (number as u64) << 32);
             let client = std::thread::Builder::new().stack_size(STACK_BYTES).name(format!("client {number}"));
             client.spawn_scoped(scope, move || Client::new(self, random).run()).unwrap();
