@@ -18,6 +18,9 @@ const CLIENT_LOOK_MAX: Duration = Duration::from_secs(2);
 /// The old server waits for its own locks for up to 20 seconds.
 const TELL_MAX: Duration = Duration::from_secs(25);
 
+/// Remembered deletions that one transaction forgets.
+const FORGOTTEN_AT_ONCE: usize = 1000;
+
 /// What is to be done besides serving.
 pub struct Beside {
     settings: BesideSettings,
@@ -61,6 +64,22 @@ pub fn plan(config: &Config, journal: Arc<dyn MirrorJournal>, instance: &str) ->
     let concurrency = migration.max_concurrency;
     let copy = copy.map(|source| MigrationPlan { source, concurrency, holder: instance.to_owned() });
     Ok(Some(Beside { settings: BesideSettings { sources, server: told, journal, concurrency }, copy }))
+}
+
+/// Deletions are remembered for the sake of an old server; without one, and when it was told everything, they are forgotten.
+pub async fn forget_deletions(journal: Arc<dyn MirrorJournal>) {
+    let forget = async {
+        let waiting = journal.mark_summary().await?.marks;
+        if waiting > 0 {
+            log::warn!("an old server was not told of all writes and is not beside this one any more names={waiting}");
+            return Ok(());
+        }
+        while journal.forget_tombstones(FORGOTTEN_AT_ONCE).await? {}
+        Ok::<_, s3dedup_actors::model::Error>(())
+    };
+    if let Err(error) = forget.await {
+        log::debug!("remembered deletions are not forgotten yet error=\"{error}\"");
+    }
 }
 
 impl Beside {

@@ -69,7 +69,10 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         // Nobody listens once the server is stopping anyway.
         let _ = report.send(why);
     });
-    let old = beside::plan(config, mirror, &instance)?;
+    let old = beside::plan(config, Arc::clone(&mirror), &instance)?;
+    if old.is_none() {
+        actix_rt::spawn(beside::forget_deletions(mirror));
+    }
     let failed = |error: Error| StartError::new(error.to_string());
     let engine = Engine::start(engine_settings(config, instance.clone()), metadata, contents, on_fatal);
     let (engine, mut tree) = engine.map_err(failed)?;

@@ -10,7 +10,7 @@ impl Engine {
     /// Removes a name unless its version is newer than `stamp`. One transaction: the content, if it
     /// has no other name, is left to the cleaner.
     ///
-    /// With an old server beside this store the name is removed there, too; see [`beside`](super::beside).
+    /// With an old server beside this store the name is removed there, too; see the module `beside`.
     pub async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
         failpoint::hit(Point::DeleteBeforeCommit).await?;
         let Some(beside) = self.beside() else {

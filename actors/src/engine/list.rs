@@ -19,7 +19,7 @@ impl Engine {
     ///
     /// A name that is there from the beginning to the end of the listing is listed exactly once.
     ///
-    /// With an old server beside this store its names are among them; see [`beside`](super::beside).
+    /// With an old server beside this store its names are among them; see the module `beside`.
     pub async fn list(&self, namespace: Namespace, directory: String, not_after: Stamp) -> Result<Option<NameStream>> {
         let here = self.list_here(namespace, directory.clone(), not_after).await?;
         match self.beside() {

@@ -58,7 +58,7 @@ impl Engine {
     /// A known content takes one transaction and no lock; an unknown one is uploaded by whoever
     /// gets its lock, and all who wait for the lock share the result.
     ///
-    /// With an old server beside this store its version counts, too, and it is told; see [`beside`](super::beside).
+    /// With an old server beside this store its version counts, too, and it is told; see the module `beside`.
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
         let (begun, mark) = (Instant::now(), self.inner.pulse.mark());
         let asked = AtomicU64::new(0);

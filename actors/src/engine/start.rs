@@ -237,7 +237,7 @@ impl EngineTree {
         self.may_be_struck("migrator", &_actor);
     }
 
-    /// Lets the store stand beside an old server from now on: see [`beside`](super::beside). To be called once, before the
+    /// Lets the store stand beside an old server from now on: see the module `beside`. To be called once, before the
     /// first request.
     pub fn stand_beside(&mut self, engine: &Engine, settings: BesideSettings) {
         let beside = Beside::new(settings);

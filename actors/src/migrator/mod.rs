@@ -5,7 +5,7 @@
 //! looks at most at the last few names again. It never replaces what is as new here, and never brings back what was
 //! deleted here meanwhile: that is decided in the transaction that writes.
 //!
-//! [`Copier`] does it and knows no actor; [`MigratorActor`] runs it in a server.
+//! [`Copier`] does it and knows no actor; `MigratorActor` runs it in a server.
 
 mod actor;
 mod attempt;

@@ -25,6 +25,8 @@ use crate::store::blocking::BlockingPool;
 const FETCHES_MAX: usize = 64;
 /// How long a fetch may wait for its turn.
 const TURN_MAX: Duration = Duration::from_secs(4);
+/// How long a client waits for the beginning of a file.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
 /// Attempts to store what was fetched, and the pause between them.
 const ATTEMPTS_MAX: u32 = 5;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -96,7 +98,9 @@ impl Beside {
         self.0.counts.fallbacks.fetch_add(1, Relaxed);
         let tape = self.joined(engine, key)?;
         let pool = engine.inner.compute.clone();
-        Ok(tape.file().await?.map(|file| Fetched { file, tape, pool }))
+        let late = |_| Err(Error::new(Kind::Unavailable, "the old server does not answer in time"));
+        let file = tokio::time::timeout(BEGIN_MAX, tape.file()).await.unwrap_or_else(late)?;
+        Ok(file.map(|file| Fetched { file, tape, pool }))
     }
 
     fn joined(&self, engine: &Engine, key: &EntryKey) -> Result<Arc<Tape>> {

@@ -94,6 +94,7 @@ struct Counts {
     broken: AtomicU64,
     fallbacks: AtomicU64,
     fetching: AtomicUsize,
+    telling: AtomicUsize,
 }
 
 impl Beside {

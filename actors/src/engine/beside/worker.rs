@@ -1,6 +1,7 @@
 //! Telling the old server what it could not be told at once.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
@@ -61,6 +62,22 @@ impl Supervised for MirrorActor {
 
 can_be_struck!(MirrorActor, |actor| &actor.vital);
 
+/// Counts a name that the worker tells of.
+struct Telling(Beside);
+
+impl Telling {
+    fn enter(beside: Beside) -> Self {
+        beside.0.counts.telling.fetch_add(1, Relaxed);
+        Self(beside)
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.0.counts.telling.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Beside {
     async fn work(&self, engine: &Engine) -> Result<()> {
         let mut counted: Option<Instant> = None;
@@ -89,7 +106,7 @@ impl Beside {
         if settings.server.as_ref().is_some_and(|server| server.expect_up().is_err()) {
             return;
         }
-        let room = settings.concurrency.max(1).saturating_sub(*self.0.busy.borrow());
+        let room = settings.concurrency.max(1).saturating_sub(self.0.counts.telling.load(Relaxed));
         if room == 0 {
             return;
         }
@@ -100,7 +117,9 @@ impl Beside {
         };
         for mark in due {
             let (beside, engine) = (self.clone(), engine.clone());
+            let telling = Telling::enter(self.clone());
             self.begin(async move {
+                let _telling = telling;
                 beside.tell(&engine, mark, claim).await;
                 beside.0.wake.notify_one();
             });
