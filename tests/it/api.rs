@@ -10,7 +10,7 @@ fn the_tree_of_actors_is_shown_outside_the_prefix() {
     let tree: serde_json::Value = serde_json::from_slice(&answer.assert_status(200).body).unwrap();
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(tree["well"], true, "{tree}");
-    assert_eq!(tree["requests"], serde_json::json!({ "inside": 0, "slots": 512 }));
+    assert_eq!(tree["requests"], serde_json::json!({ "inside": 0, "slots": 512, "spool_bytes": 0 }));
     assert_eq!(tree["breakers"][0]["state"], "closed");
     let children = tree["actors"]["children"].as_array().unwrap();
     let names: Vec<_> = children.iter().map(|child| child["name"].as_str().unwrap()).collect();
