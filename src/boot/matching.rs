@@ -14,7 +14,7 @@ use crate::config::Config;
 pub const REBUILD: &str = "rebuild";
 
 /// Refuses a database that instances share when it is not that of these contents, or when it is being rebuilt. With
-/// [`tie`] all that `server` and the commands that write ask about before they touch anything.
+/// [`tie()`] all that `server` and the commands that write ask about before they touch anything.
 pub async fn check_place(
     config: &Config,
     metadata: &dyn MetaStore,
