@@ -17,6 +17,9 @@ const ATTEMPTS_AT_BROKEN_MAX: u32 = 2;
 /// Attempts at a file that this store does not take although it answers.
 const ATTEMPTS_HERE_MAX: u32 = 30;
 
+/// The largest object, in bytes, that is stored while others are fetched.
+const SMALL_BYTES_MAX: u64 = 256 * 1024;
+
 /// Whose fault it is.
 enum Failure {
     Source(Error),
@@ -68,6 +71,7 @@ impl Copier {
     }
 
     async fn attempt(&self, key: &EntryKey) -> Result<Fate, Failure> {
+        let turn = self.turn().await.map_err(Failure::Here)?;
         if let Some(here) = self.engine().stat(key).await.map_err(Failure::Here)? {
             let Some(there) = self.source().head(key).await.map_err(Failure::Source)? else { return Ok(Fate::Gone) };
             if here.stamp >= there.stamp {
@@ -79,6 +83,8 @@ impl Copier {
         let body = self.receive(download).await?;
         let bytes = body.logical_size;
         let stored = body.bytes.len();
+        // What is left to do is to wait for disks: others may be fetched meanwhile, unless there is much to hold.
+        let _turn = (stored > SMALL_BYTES_MAX).then_some(turn);
         match self.engine().migrate(key.clone(), stamp, body).await.map_err(Failure::Here)? {
             Migrated::Stored { is_new } => Ok(Fate::Copied { bytes, stored: is_new.then_some(stored) }),
             Migrated::Stale => Ok(Fate::Skipped),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::MigrationPlan;
@@ -18,6 +18,8 @@ use crate::store::meta::{Fate, Migration, MigrationId, MigrationJournal, Migrati
 
 /// Names that one transaction notes or reads.
 const BATCH: usize = 500;
+/// Files in flight for each that is fetched: most of the time small ones wait for disks, and they share syncs.
+const IN_FLIGHT_PER_TURN: usize = 6;
 /// Settled names are noted at least this often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Files in flight that may still end when the migration is told to stop.
@@ -50,6 +52,8 @@ struct Inner {
     patience: Patience,
     running: watch::Sender<bool>,
     id: Mutex<Option<MigrationId>>,
+    /// Files that are fetched at once.
+    turns: Semaphore,
 }
 
 /// A run is under way as long as this is there, however it ends.
@@ -93,7 +97,8 @@ impl Copier {
         let progress = MigrationProgress::new(plan.source.kind(), plan.source.place());
         let patience = Patience::new(progress.clone());
         let (running, id) = (watch::Sender::new(false), Mutex::default());
-        Self(Arc::new(Inner { engine, journal, plan, progress, patience, running, id }))
+        let turns = Semaphore::new(plan.concurrency.max(1));
+        Self(Arc::new(Inner { engine, journal, plan, progress, patience, running, id, turns }))
     }
 
     /// How far it is.
@@ -128,6 +133,12 @@ impl Copier {
 
     pub(super) fn patience(&self) -> &Patience {
         &self.0.patience
+    }
+
+    /// Waits for a turn at the source.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>> {
+        let closed = |_| Error::new(Kind::Internal, "internal error");
+        self.0.turns.acquire().await.map_err(closed)
     }
 
     /// Whether this store can take files.
@@ -265,7 +276,7 @@ impl Copier {
             let fate = self.settle(&name).await?;
             Ok::<_, Cut>((name, fate))
         });
-        let settled = settled.buffer_unordered(self.0.plan.concurrency.max(1));
+        let settled = settled.buffer_unordered(self.0.plan.concurrency.max(1) * IN_FLIGHT_PER_TURN);
         let mut settled = std::pin::pin!(settled);
         let mut note = interval_at(Instant::now() + NOTE_EVERY, NOTE_EVERY);
         note.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -28,7 +28,7 @@ pub use source::Source;
 pub struct MigrationPlan {
     /// Where files come from.
     pub source: Arc<dyn Source>,
-    /// Files that are copied at once.
+    /// Files that are fetched at once; small ones that are being stored do not count.
     pub concurrency: usize,
     /// Who copies, among those that share the database.
     pub holder: String,
