@@ -1,7 +1,7 @@
 //! Being the only one that repairs or cleans, among instances that share a database.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use s3dedup_actors::cleaner::TASK as CLEAN;
 use s3dedup_actors::store::meta::MetaCare;
@@ -10,9 +10,12 @@ use crate::boot::matching::REBUILD;
 use crate::config::Config;
 
 /// How long the others wait for one that does not answer any more.
-const TERM: Duration = Duration::from_secs(120);
+const TERM: Duration = Duration::from_secs(15);
 /// When the term is asked for anew.
-const RENEW_EVERY: Duration = Duration::from_secs(30);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// What is told to whoever has to wait.
+const TAKEN: &str = "a cleaner or another repair is at work; try again when it is done";
 
 /// Does `work` while no cleaner and nobody else repairs. Ends it when the turn is lost: what was done stays, as after a
 /// crash. With SQLite the lock files have seen to it.
@@ -25,10 +28,11 @@ pub async fn alone<T>(
     let holder = format!("repair {}:{}", config.instance_id(0), std::process::id());
     let tasks: &[&str] = if is_rebuild { &[CLEAN, REBUILD] } else { &[CLEAN] };
     let outcome = match take(metadata, tasks, &holder).await {
-        Ok(()) => tokio::select! {
+        Ok(true) => tokio::select! {
             outcome = work => outcome,
-            why = keep(metadata, tasks, &holder) => Err(why),
+            () = until_lost(metadata, tasks, &holder) => Err(TAKEN.to_owned()),
         },
+        Ok(false) => Err(TAKEN.to_owned()),
         Err(why) => Err(why),
     };
     for task in tasks {
@@ -38,25 +42,24 @@ pub async fn alone<T>(
     outcome
 }
 
-async fn take(metadata: &Arc<dyn MetaCare>, tasks: &[&str], holder: &str) -> Result<(), String> {
+async fn take(metadata: &Arc<dyn MetaCare>, tasks: &[&str], holder: &str) -> Result<bool, String> {
     for task in tasks {
-        match metadata.lead(task, holder, TERM).await {
-            Ok(true) => {}
-            Ok(false) => return Err("a cleaner or another repair is at work; try again when it is done".to_owned()),
-            Err(error) => return Err(format!("cannot read the database error=\"{error}\"")),
+        let taken = metadata.lead(task, holder, TERM).await;
+        if !taken.map_err(|error| format!("cannot read the database error=\"{error}\""))? {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Ready with the reason when the turn is lost.
-async fn keep(metadata: &Arc<dyn MetaCare>, tasks: &[&str], holder: &str) -> String {
-    let mut kept = Instant::now();
+/// Keeps the turn; ready when somebody else has it.
+async fn until_lost(metadata: &Arc<dyn MetaCare>, tasks: &[&str], holder: &str) {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         match take(metadata, tasks, holder).await {
-            Ok(()) => kept = Instant::now(),
-            Err(why) if kept.elapsed() >= TERM => return why,
+            Ok(true) => {}
+            Ok(false) => return,
+            // Whoever cannot reach the database cannot repair either.
             Err(why) => log::warn!("the turn could not be kept, trying again: {why}"),
         }
     }

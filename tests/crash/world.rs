@@ -150,10 +150,15 @@ impl<'a> World<'a> {
         output
     }
 
-    /// Runs a command that must end in one of these ways.
+    /// Runs a command that must end in one of these ways; waits for the turn of one that was killed.
     pub fn run(&mut self, arguments: &[&str], well: &[i32]) -> Output {
+        let begun = Instant::now();
         let mut output = self.server.run(arguments);
         for _ in 0..PATIENCE {
+            while is_kept_out(&output) && begun.elapsed() < TURN_MAX {
+                std::thread::sleep(Duration::from_millis(500));
+                output = self.server.run(arguments);
+            }
             if !is_busy(&output) {
                 break;
             }
@@ -166,20 +171,9 @@ impl<'a> World<'a> {
         output
     }
 
-    /// Cleans by hand; waits for the turn of a cleaner that was killed.
+    /// Cleans by hand.
     pub fn clean(&mut self, arguments: &[&str]) {
-        let begun = Instant::now();
-        loop {
-            let output = self.server.run(arguments);
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            let is_kept_out = told.contains("another instance cleans now") || is_busy(&output);
-            if is_kept_out && begun.elapsed() < TURN_MAX {
-                std::thread::sleep(Duration::from_millis(500));
-                continue;
-            }
-            self.says(!output.status.success(), format!("cleaning ended with {}: {told}", output.status));
-            return;
-        }
+        self.run(arguments, &[0]);
     }
 
     /// Everything that was found wrong, at the end.
@@ -204,6 +198,13 @@ impl<'a> World<'a> {
 fn is_busy(output: &Output) -> bool {
     let told = String::from_utf8_lossy(&output.stderr);
     output.status.code() == Some(1) && told.contains("does not answer in time")
+}
+
+/// Whether somebody else has the turn: one that was killed keeps it for a while.
+fn is_kept_out(output: &Output) -> bool {
+    let told = String::from_utf8_lossy(&output.stderr);
+    let turns = ["another instance cleans now", "another repair is at work", "the database is being rebuilt"];
+    output.status.code() == Some(1) && turns.iter().any(|turn| told.contains(turn))
 }
 
 pub fn go_on(clients: &mut [Client], server: &TestServer) {
