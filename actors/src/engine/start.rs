@@ -27,7 +27,7 @@ use crate::runtime::budget::MemoryBudget;
 #[cfg(feature = "testkit")]
 use crate::runtime::guard::Strike;
 use crate::runtime::guard::Vital;
-use crate::runtime::guardian::{Guardian, OnFatal, WatchChild};
+use crate::runtime::guardian::{Guardian, OnFatal, StandDown, WatchChild};
 use crate::runtime::pulse::Pulse;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
@@ -38,6 +38,8 @@ use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 /// How long threads may take to end: one may be inside a call that does not return, and the last one
 /// to end closes the database.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
+/// How long the guardian may take to stop watching.
+const STAND_DOWN_MAX: Duration = Duration::from_secs(1);
 /// How long the other instances may take to hear that this one goes.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// How long the batches that the cleaner is at may take to end. What is cut off is done by the next run.
@@ -347,6 +349,8 @@ impl EngineTree {
                 log::info!("the other instances could not be told that this one goes; they notice by themselves");
             }
         }
+        // It would take actors that end for dead ones.
+        let _ = timeout(STAND_DOWN_MAX, self.guardian.send(StandDown)).await;
         drop(self.guardian);
         for name in end_threads(self.arbiters, THREADS_END_MAX).await {
             log::warn!("a thread did not end in time thread={name}");

@@ -146,6 +146,20 @@ impl Guardian {
     }
 }
 
+/// Request: everything is about to be ended on purpose. From the answer on nothing is watched any more.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct StandDown;
+
+impl Handler<StandDown> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, _: StandDown, _: &mut Self::Context) {
+        self.children.clear();
+        self.on_fatal = None;
+    }
+}
+
 impl Actor for Guardian {
     type Context = Context<Self>;
 
@@ -208,6 +222,20 @@ mod tests {
             guardian.send(ChildRestarted { name: "child" }).await.unwrap();
         }
         assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[actix_rt::test]
+    async fn who_ends_on_purpose_is_not_given_up() {
+        let (calls, on_fatal) = counting();
+        let guardian = Guardian::new(on_fatal).with_stuck_after(Duration::from_millis(40)).start();
+        let arbiter = Arbiter::new();
+        let vital = Vital::new("child", guardian.clone().recipient());
+        guardian.send(WatchChild { vital, is_alive: Box::new(|| false), arbiter: arbiter.handle() }).await.unwrap();
+        guardian.send(StandDown).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+        arbiter.stop();
+        arbiter.join().unwrap();
     }
 
     #[actix_rt::test]

@@ -90,7 +90,8 @@ async fn readers_of_a_store_that_stalls_leave_places_to_others() {
         let name = key("a");
         // It is a reader itself until all of them have their places.
         let refused = loop {
-            let opened = tokio::time::timeout(Duration::from_millis(50), test.engine.open(&name)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let opened = tokio::time::timeout(Duration::from_millis(100), test.engine.open(&name)).await;
             if let Ok(Err(error)) = opened {
                 break error.kind();
             }
