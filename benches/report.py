@@ -7,6 +7,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 
 import ha
+import migration
 from generators import CLIENTS
 
 OLD, RAW = "old server", "raw S3"
@@ -111,7 +112,7 @@ def table(lines, scale):
         if row.workload != previous and previous:
             cells.append([""] * len(cells[0]))
         large = f"{scale.large_bytes >> 20} MiB"
-        title = (TITLES | ha.TITLES | VERIFY_TITLES)[row.workload]
+        title = (TITLES | ha.TITLES | VERIFY_TITLES | migration.TITLES)[row.workload]
         title = title.replace("large", large) if row.workload != previous else ""
         previous = row.workload
         reached = {True: "yes", False: "NO", None: ""}[row.reached]

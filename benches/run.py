@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import ha
+import migration
 import report
 import verify
 import workloads
@@ -21,7 +22,7 @@ from generators import CLIENTS
 from servers import Garage, OldServer, Ours, ServerError
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list", "ha", "locks", "verify")
+WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list", "ha", "locks", "verify", "migration")
 SERVERS = ("ours-folder", "ours-s3", "s3", "old")
 
 
@@ -36,7 +37,7 @@ def main():
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.json.parent))
     results = workloads.Results(progress=lambda line: print(line, file=sys.stderr, flush=True))
     try:
-        locks, verified = measure(options, scale, work, results)
+        locks, verified, copied = measure(options, scale, work, results)
     except ServerError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
@@ -44,6 +45,7 @@ def main():
     finally:
         shutil.rmtree(work, ignore_errors=True)
     lines = report.rows(results) + ha.rows(results, locks, report.timed) + verified
+    lines += migration.rows(copied, report.Row)
     report.write_json(options.json, lines, scale, results.errors)
     print(report.table(lines, scale))
     print(f"\nAlso in {options.json}")
@@ -81,7 +83,9 @@ def measure(options, scale, work, results):
     if "ha" in options.only:
         ha.run(options, work, scale, results)
     verified = verify.run(options, work, scale, results) if "verify" in options.only else []
-    return ha.run_locks(options, results) if "locks" in options.only else None, verified
+    locks = ha.run_locks(options, results) if "locks" in options.only else None
+    copied = migration.run(options, work, scale, results) if "migration" in options.only else None
+    return locks, verified, copied
 
 
 def check_prerequisites(options, scale):
@@ -94,9 +98,9 @@ def check_prerequisites(options, scale):
         needed["--postgres"] = options.postgres / "initdb"
     if not {"s3", "ours-s3"} & set(options.servers) and "ha" not in options.only:
         del needed["--garage"]
-    if "old" not in options.servers:
+    if "old" not in options.servers and "migration" not in options.only:
         del needed["--venv"]
-    if not any(name.startswith("ours") for name in options.servers):
+    if not any(name.startswith("ours") for name in options.servers) and "migration" not in options.only:
         del needed["--binary"]
     for option, path in needed.items():
         if not path.exists():

@@ -7,9 +7,9 @@ pub const OK: u8 = 0;
 pub const CANNOT_START: u8 = 1;
 /// The command line or the configuration is wrong; starting again will not help.
 pub const WRONG_USE: u8 = 2;
-/// `verify` or `repair` found damage, or `repair` left some.
+/// `verify` or `repair` found damage, or `repair` left some; `compare` found differences.
 pub const DAMAGED: u8 = 9;
-/// `import` could not restore all names: contents are missing.
+/// `import` could not restore all names, or a migration did not copy all files.
 pub const PARTIAL: u8 = 10;
 /// A running server cannot go on; start it afresh.
 pub const FATAL: u8 = 70;
@@ -23,10 +23,11 @@ pub const HELP: &str =
     "    0    stopped by SIGTERM or SIGINT after requests in flight were finished; or help, version, report
     1    cannot start: port in use, folder not writable, data in use by another server,
          PostgreSQL not reachable, database and contents that do not belong together;
-         cannot clean, or not all of it; verify, repair, export, import: could not do it, which says nothing about the store
+         cannot clean, or not all of it; verify, repair, export, import, migrate, compare: could not do it, which says
+         nothing about the store
     2    wrong command line or configuration
-    9    verify: damaged; repair: damage is left, or --dry-run found some
-    10   import: contents of some names are missing
+    9    verify: damaged; repair: damage is left, or --dry-run found some; compare: not the same files
+    10   import: contents of some names are missing; migrate: some files were not copied, or it was stopped
     70   cannot go on: start it afresh
     130  a second SIGINT ended it at once
     143  a second SIGTERM ended it at once

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use s3dedup_actors::filetracker::calendar::civil_from_days;
 use s3dedup_actors::model::Stamp;
 use s3dedup_actors::store::instances::{InstanceRegistry, KnownInstance};
 use s3dedup_actors::store::meta::PostgresStore;
@@ -9,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::boot::metadata::{place, postgres_settings};
 use crate::config::{Config, one_line};
-use crate::http::calendar::civil_from_days;
 
 /// SQLSTATEs of a table and of a schema that do not exist.
 const NO_TABLE: [&str; 2] = ["42P01", "3F000"];

@@ -9,3 +9,4 @@ pub mod exit;
 pub mod http;
 pub mod instances;
 pub mod logging;
+pub mod migrate;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::failpoint::{self, Point};
 use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result, Stamp};
 use crate::patience::patiently;
-use crate::store::meta::{MetaCare, PlanPut, PutPlan};
+use crate::store::meta::{MetaCare, Origin, PlanPut, PutPlan};
 
 /// The version of the format.
 const FORMAT: u32 = 1;
@@ -173,7 +173,7 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
             match outcome {
                 PutPlan::Committed => imported.restored += 1,
                 PutPlan::Stale { .. } => imported.newer += 1,
-                PutPlan::Missing | PutPlan::Upload { .. } => {
+                PutPlan::Missing | PutPlan::Deleted | PutPlan::Upload { .. } => {
                     imported.missing += 1;
                     if imported.first_missing.len() < MISSING_MAX {
                         imported.first_missing.push((key, digest));
@@ -195,6 +195,7 @@ fn plan(value: serde_json::Value) -> Result<PlanPut, String> {
         digest: line.sha256.parse().map_err(|_| "the digest cannot be read".to_owned())?,
         logical_size: line.size.unwrap_or_default(),
         intent: None,
+        origin: Origin::Client,
     })
 }
 

@@ -10,8 +10,10 @@ mod download;
 mod engine;
 mod exporter;
 pub mod failpoint;
+pub mod filetracker;
 mod lock;
 mod metadata;
+pub mod migrator;
 pub mod model;
 mod patience;
 pub mod repair;
@@ -27,7 +29,8 @@ pub use cleaner::{CleanerLimits, CleanerSettings};
 pub use cluster::Membership;
 pub use download::Download;
 pub use engine::{
-    ActorReport, ActorTree, Engine, EngineSettings, EngineTree, Gauges, NameStream, PutOutcome, Readiness,
+    ActorReport, ActorTree, BesideReport, BesideSettings, Description, Engine, EngineSettings, EngineTree, Fetched,
+    Gauges, Migrated, NameStream, PutOutcome, Readiness, Reading,
 };
 pub use exporter::{ExporterSettings, ExporterStats};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};

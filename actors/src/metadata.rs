@@ -138,6 +138,16 @@ pub struct CommitDelete {
     pub stamp: Stamp,
 }
 
+/// Request: removes a name, with an old server beside the store. Idempotent by key and stamp. Permit: the caller's.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<DeleteOutcome>")]
+pub struct CommitDeleteBeside {
+    /// The name.
+    pub key: EntryKey,
+    /// The newest version to remove.
+    pub stamp: Stamp,
+}
+
 /// Request: totals over everything. Idempotent: a read. Permit: none.
 #[derive(Message, Debug)]
 #[rtype(result = "Result<Totals>")]
@@ -203,6 +213,7 @@ forward! {
     PlanPut => PutPlan, |store, request| store.plan_put(request);
     CommitPut => PutCommit, |store, request| store.commit_put(request);
     CommitDelete => DeleteOutcome, |store, request| store.delete(request.key, request.stamp);
+    CommitDeleteBeside => DeleteOutcome, |store, request| store.delete_beside(request.key, request.stamp);
     ListPage => NamePage, |store, request| store.list(request);
     GetTotals => Totals, |store, _request| store.totals();
     Probe => (), |store, _request| store.probe();

@@ -9,14 +9,16 @@ use s3dedup_actors::failpoint::Point;
 use s3dedup_actors::model::{Error, KeyLayout};
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, S3Settings, S3Store};
 use s3dedup_actors::store::blocking::BlockingPool;
+use s3dedup_actors::store::meta::MigrationJournal;
 use s3dedup_actors::store::tie::TiedStore;
 use s3dedup_actors::{
-    CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, ExporterSettings, SpoolLimits,
+    CleanerLimits, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, EngineTree, ExporterSettings,
+    SpoolLimits,
 };
 use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
-use super::{StartError, matching, membership, reached};
+use super::{StartError, beside, matching, membership, reached};
 use crate::config::{Config, FallbackBucket, KeySharding, LocksType, Storage};
 
 /// Pieces of files that are read at the same time.
@@ -50,7 +52,7 @@ pub struct EngineControl {
 /// Starts the engine: stores, migrations of the schema, actors. `port` is the one that clients will reach.
 pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
     let instance = config.instance_id(port);
-    let Metadata { store: metadata, care, registry } = metadata::open(config, &instance).await?;
+    let Metadata { store: metadata, care, journal, mirror, registry } = metadata::open(config, &instance).await?;
     reached(Point::StartAfterOpenMetadata).await?;
     if let Some(registry) = &registry {
         matching::check_place(config, metadata.as_ref(), registry.as_ref()).await?;
@@ -67,6 +69,10 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         // Nobody listens once the server is stopping anyway.
         let _ = report.send(why);
     });
+    let old = beside::plan(config, Arc::clone(&mirror), &instance)?;
+    if old.is_none() {
+        actix_rt::spawn(beside::forget_deletions(mirror));
+    }
     let failed = |error: Error| StartError::new(error.to_string());
     let engine = Engine::start(engine_settings(config, instance.clone()), metadata, contents, on_fatal);
     let (engine, mut tree) = engine.map_err(failed)?;
@@ -77,6 +83,9 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     }
     if let Some(membership) = membership {
         tree.keep_up(membership);
+    }
+    if let Some(old) = old {
+        old.begin(&mut tree, &engine, journal);
     }
     let fatal = async move {
         match reported.await {
@@ -93,6 +102,38 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         stopped
     };
     Ok(Started { engine, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
+}
+
+/// An engine without anything in front of it, for commands.
+pub struct Offline {
+    /// The door.
+    pub engine: Engine,
+    /// Its actors.
+    pub tree: EngineTree,
+    /// What migrations are noted in.
+    pub journal: Arc<dyn MigrationJournal>,
+    /// Ready when the engine cannot go on; says why.
+    pub fatal: oneshot::Receiver<String>,
+}
+
+/// Starts an engine that does not clean. It is no member of those that share a database: it serves nobody.
+pub async fn start_offline(config: &Config, holder: &str) -> Result<Offline, StartError> {
+    let Metadata { store: metadata, journal, registry, .. } = metadata::open(config, holder).await?;
+    if let Some(registry) = &registry {
+        matching::check_place(config, metadata.as_ref(), registry.as_ref()).await?;
+    }
+    let contents = open_contents(config, FolderStore::open).await?;
+    let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
+    matching::tie(&contents).await?;
+    let (report, fatal) = oneshot::channel();
+    let on_fatal = Box::new(move |why| {
+        // Nobody listens once the command is ending anyway.
+        let _ = report.send(why);
+    });
+    let settings = EngineSettings { cleaner: None, ..engine_settings(config, holder.to_owned()) };
+    let started = Engine::start(settings, metadata, contents, on_fatal);
+    let (engine, tree) = started.map_err(|error| StartError::new(error.to_string()))?;
+    Ok(Offline { engine, tree, journal, fatal })
 }
 
 /// Opens the content store; a folder by `open`: [`FolderStore::open`] for its only user, [`FolderStore::attach`]

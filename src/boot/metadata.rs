@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use s3dedup_actors::model::Kind;
 use s3dedup_actors::store::instances::InstanceRegistry;
-use s3dedup_actors::store::meta::{MetaCare, MetaStore, PostgresStore, SqliteSettings, SqliteStore};
+use s3dedup_actors::store::meta::{
+    MetaCare, MetaStore, MigrationJournal, MirrorJournal, PostgresStore, SqliteSettings, SqliteStore,
+};
 use s3dedup_actors::store::postgres::{PostgresSettings, TlsMode};
 use tokio::time::Instant;
 
@@ -25,8 +27,27 @@ pub struct Metadata {
     pub store: Arc<dyn MetaStore>,
     /// The same one, for who looks after it.
     pub care: Arc<dyn MetaCare>,
+    /// The same one, as what migrations are noted in.
+    pub journal: Arc<dyn MigrationJournal>,
+    /// The same one, as what is remembered beside an old server.
+    pub mirror: Arc<dyn MirrorJournal>,
     /// Where instances that share the store know each other from.
     pub registry: Option<Arc<dyn InstanceRegistry>>,
+}
+
+impl Metadata {
+    fn of<S>(store: &Arc<S>, registry: Option<Arc<dyn InstanceRegistry>>) -> Self
+    where
+        S: MetaCare + MigrationJournal + MirrorJournal,
+    {
+        Self {
+            store: Arc::clone(store) as _,
+            care: Arc::clone(store) as _,
+            journal: Arc::clone(store) as _,
+            mirror: Arc::clone(store) as _,
+            registry,
+        }
+    }
 }
 
 /// Opens the store; `instance` is this instance's name.
@@ -34,11 +55,11 @@ pub async fn open(config: &Config, instance: &str) -> Result<Metadata, StartErro
     match config.kvstorage_type {
         MetadataType::Sqlite => {
             let store = open_sqlite(config)?;
-            Ok(Metadata { store: Arc::clone(&store) as _, care: store, registry: None })
+            Ok(Metadata::of(&store, None))
         }
         MetadataType::Postgres => {
             let store = open_postgres(config, instance).await?;
-            Ok(Metadata { store: Arc::clone(&store) as _, care: Arc::clone(&store) as _, registry: Some(store) })
+            Ok(Metadata::of(&store, Some(Arc::clone(&store) as _)))
         }
     }
 }

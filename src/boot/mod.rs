@@ -6,6 +6,7 @@
 //! them before its engine runs. The end is in [`drain`].
 
 pub mod banner;
+pub mod beside;
 pub mod drain;
 pub mod engine;
 pub mod folders;

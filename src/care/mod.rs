@@ -4,7 +4,7 @@
 //! the locks that a server takes, so that with SQLite or a folder no server runs; PostgreSQL with a bucket is shared.
 
 mod backup;
-mod progress;
+pub mod progress;
 mod quarantine;
 mod repair;
 mod turn;
@@ -62,7 +62,7 @@ impl ReportTo {
 }
 
 /// Runs a command to its exit code; an error is one line for people.
-fn run(config: &Config, command: impl Future<Output = Result<u8, String>>) -> u8 {
+pub fn run(config: &Config, command: impl Future<Output = Result<u8, String>>) -> u8 {
     logging::init(&config.logging);
     actix_rt::System::new().block_on(command).unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "s3dedup: {}", one_line(&error));
@@ -75,7 +75,7 @@ fn said(error: impl std::fmt::Display) -> String {
 }
 
 /// The stores for somebody who only looks.
-async fn attach(config: &Config) -> Result<Stores, String> {
+pub async fn attach(config: &Config) -> Result<Stores, String> {
     with_contents(config, attach_metadata(config)?, FolderStore::attach).await
 }
 
@@ -136,7 +136,7 @@ async fn with_contents(
 }
 
 /// Refuses stores that do not belong together: a volume that is not mounted is no damage.
-async fn check_match(stores: &Stores) -> Result<(), String> {
+pub async fn check_match(stores: &Stores) -> Result<(), String> {
     if stores.metadata.totals().await.is_err_and(|error| error.kind() == Kind::Corrupt) {
         // It is what is to be looked into.
         return Ok(());
@@ -148,7 +148,8 @@ fn sqlite_settings(config: &Config) -> SqliteSettings {
     SqliteSettings { path: config.sqlite.path.clone(), connections: READERS, backlog: BACKLOG }
 }
 
-fn examiner(config: &Config, mbps: Option<f64>) -> Result<Examiner, String> {
+/// What reads objects, at a pace.
+pub fn examiner(config: &Config, mbps: Option<f64>) -> Result<Examiner, String> {
     let pace = mbps.map_or_else(Pace::unbounded, |mbps| Pace::bytes_per_second(mbps * 1e6));
     Examiner::start(config.actors.cpu_threads(), pace).map_err(|error| format!("cannot start threads: {error}"))
 }
@@ -170,7 +171,7 @@ fn identity(config: &Config) -> String {
 }
 
 /// Replaces a file as a whole: whoever reads it sees the old or the new one.
-fn replace(file: &Path, bytes: &[u8]) -> Result<(), String> {
+pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", file.display());
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut waiting = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;

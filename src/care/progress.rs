@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use s3dedup_actors::verify::{Phase, Progress, Snapshot};
 
@@ -17,13 +17,18 @@ pub struct Shown {
 impl Shown {
     /// Begins to show; `by_bytes` when bytes say more about the time left than contents.
     pub fn start(progress: Rc<Progress>, by_bytes: bool) -> Self {
+        let mut rate = Rate::default();
+        Self::lines(move || rate.line(&progress.snapshot(), Instant::now(), by_bytes))
+    }
+
+    /// Begins to show what `line` says each time.
+    pub fn lines(mut line: impl FnMut() -> String + 'static) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let every = SHOW_EVERY[usize::from(!is_terminal)];
         let task = actix_rt::spawn(async move {
-            let mut rate = Rate::default();
             loop {
                 actix_rt::time::sleep(every).await;
-                let line = rate.line(&progress.snapshot(), Instant::now(), by_bytes);
+                let line = line();
                 if is_terminal {
                     let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
                 } else {
@@ -74,7 +79,7 @@ impl Rate {
         }
         let percent = (done as f64 / all as f64 * 100.0).min(100.0);
         let eta = match all.saturating_sub(done) as f64 / rate {
-            seconds if seconds.is_finite() => duration(seconds as u64),
+            seconds if seconds.is_finite() => duration(Duration::from_secs(seconds as u64)),
             _ => "?".to_owned(),
         };
         let megabytes = bytes_rate / 1e6;
@@ -85,7 +90,9 @@ impl Rate {
     }
 }
 
-fn duration(seconds: u64) -> String {
+/// A time for people.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7200 => format!("{}m", seconds / 60),

@@ -17,7 +17,7 @@ use crate::boot::{StartError, engine, folders, matching, metadata};
 use crate::config::{Config, MetadataType, one_line};
 use crate::logging;
 
-pub use show::{table, to_json};
+pub use show::{aligned, table, to_json};
 
 /// How often the progress bar moves.
 const BAR_EVERY: Duration = Duration::from_millis(200);

@@ -105,7 +105,7 @@ fn end(report: &CleanReport, dry_run: bool) -> String {
 }
 
 /// Columns below each other: the first to the left, numbers to the right.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..N).map(width).collect();
     let cell = |column: usize, text: &String| {

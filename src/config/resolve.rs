@@ -161,6 +161,15 @@ fn check_all_there(
 /// Checks values that do not go together. `given` is what was there before derived defaults.
 pub fn check_together(given: &config::Config) -> Result<(), ConfigError> {
     let is = |key: &str, word: &str| lookup_text(given, key).as_deref() == Some(word);
+    if is("migration.mode", "proxy") && lookup(given, "migration.file_list").is_some() {
+        let problem = "proxy, which copies nothing in the background, but migration.file_list names what to copy";
+        return Err(ConfigError::new(
+            "migration.mode",
+            origin(given, "migration.mode"),
+            problem,
+            "live, or no file list",
+        ));
+    }
     if !is("locks_type", "postgres") {
         return Ok(());
     }

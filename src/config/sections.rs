@@ -46,6 +46,8 @@ pub struct Config {
     pub export: Export,
     /// What repairs may use.
     pub repair: Repair,
+    /// Migration from an old server.
+    pub migration: Migration,
 }
 
 /// Section `logging`.
@@ -284,6 +286,33 @@ impl Repair {
             force_path_style: s3.force_path_style,
         })
     }
+}
+
+/// Section `migration`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Migration {
+    /// The old server.
+    pub filetracker_url: Option<String>,
+    /// Its directory, if it is of version 1.
+    pub v1_directory: Option<PathBuf>,
+    /// Whether it is beside this server.
+    pub mode: MigrationMode,
+    /// The names that are copied, instead of all.
+    pub file_list: Option<PathBuf>,
+    /// Files that are copied at once.
+    pub max_concurrency: usize,
+}
+
+/// What an old server is to this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationMode {
+    /// Nothing.
+    Off,
+    /// It is beside this one, and its files are copied in the background.
+    Live,
+    /// It is beside this one; only files that are asked for are copied.
+    Proxy,
 }
 
 /// A text that is never shown: neither by `Debug` nor, for want of one, by `Display`.

@@ -205,6 +205,18 @@ pub static SETTINGS: &[Setting] = &[
     row("repair.s3.region", "FALLBACK_S3_REGION", "us-east-1", Kind::Text, "region that requests are signed for"),
     row("repair.s3.force_path_style", "FALLBACK_S3_FORCE_PATH_STYLE", "true", Kind::Bool,
         "bucket in the path instead of the host name"),
+
+    optional("http://old-filetracker:9999", row("migration.filetracker_url", "FILETRACKER_URL", "", Kind::ServerUrl,
+        "old Filetracker server that files are migrated from, its prefix included")),
+    optional("/srv/filetracker", row("migration.v1_directory", "FILETRACKER_V1_DIR", "", Kind::Path,
+        "directory of an old Filetracker server of version 1, the one with `files` in it, that files are migrated from")),
+    row("migration.mode", "MIGRATION", "off", Kind::Choice(&["off", "live", "proxy"]),
+        "whether the old server is beside this one while clients use it: live copies its files in the background, proxy \
+         only those that are asked for"),
+    flag("--file-list", optional("/srv/names.txt", row("migration.file_list", "MIGRATION_FILE_LIST", "", Kind::Path,
+        "file with the names, one a line, that are copied in the background instead of all"))),
+    flag("--max-concurrency", number("migration.max_concurrency", "MIGRATION_MAX_CONCURRENCY", "10", (1, 1000), "",
+        "files that a migration copies, and writes that the old server is told of, at once")),
 ];
 
 /// The setting of that key.

@@ -4,11 +4,13 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header::CACHE_CONTROL;
-use s3dedup_actors::{ActorState, ActorTree};
+use s3dedup_actors::model::Stamp;
+use s3dedup_actors::{ActorState, ActorTree, BesideReport};
 use serde_json::{Map, Value, json};
 
 use super::Front;
 use super::error::Failure;
+use crate::migrate;
 
 /// Answers one request; `None` when it is not for this part.
 pub fn serve(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse, Failure>> {
@@ -17,9 +19,35 @@ pub fn serve(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse
             let tree = actors(&front.engine.actors());
             Some(Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(tree)))
         }
-        ("/api/actors", _) => Some(Err(Failure::method_not_allowed("GET, HEAD"))),
+        ("/api/migration", &Method::GET | &Method::HEAD) => {
+            let shown = front.engine.migration().map(|now| migrate::to_json(&now));
+            let mut shown = shown.unwrap_or_else(|| json!({ "active": false }));
+            if let (Some(beside), Value::Object(shown)) = (front.engine.beside_report(), &mut shown) {
+                shown.insert("old_server".to_owned(), old_server(&beside));
+            }
+            Some(Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(shown)))
+        }
+        ("/api/actors" | "/api/migration", _) => Some(Err(Failure::method_not_allowed("GET, HEAD"))),
         _ => None,
     }
+}
+
+fn old_server(beside: &BesideReport) -> Value {
+    let waiting = &beside.waiting;
+    json!({
+        "breaker": beside.breaker,
+        "reads_answered": beside.fallbacks,
+        "files_fetched": beside.fetched,
+        "files_being_fetched": beside.fetching,
+        "files_broken": beside.broken,
+        "second_writes": {
+            "done": beside.told,
+            "failures": beside.failed,
+            "waiting": waiting.marks,
+            "oldest_seconds": waiting.oldest.map(|since| (Stamp::now().seconds() - since.seconds()).max(0)),
+            "last_error": waiting.last_error,
+        },
+    })
 }
 
 fn actors(tree: &ActorTree) -> Value {

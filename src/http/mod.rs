@@ -6,9 +6,7 @@
 pub mod accept;
 pub mod api;
 pub mod body;
-pub mod calendar;
 pub mod connection;
-pub mod dates;
 pub mod error;
 pub mod filetracker;
 pub mod health;

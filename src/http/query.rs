@@ -1,9 +1,10 @@
 //! The one query parameter that matters: `last_modified`.
 
+use s3dedup_actors::filetracker::dates;
 use s3dedup_actors::model::Stamp;
 
 use super::error::Failure;
-use super::{dates, path::hex_digit};
+use super::path::hex_digit;
 
 /// The version in a query; `None` when it is absent or empty.
 ///

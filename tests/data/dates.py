@@ -3,7 +3,7 @@
     python3 tests/data/dates.py > tests/data/dates.tsv
 
 The old server read dates this way. Dates that it guessed at and we refuse are not in here; they
-are listed in the unit tests of src/http/dates.rs.
+are listed in the unit tests of actors/src/filetracker/dates.rs.
 """
 
 import datetime

@@ -71,3 +71,11 @@ fn an_open_breaker_is_shown() {
         tree.text().contains("\"state\":\"open\"").then_some(())
     });
 }
+
+#[test]
+fn a_server_that_migrates_nothing_says_so() {
+    let server = TestServer::start();
+    let answer = server.raw_request("GET", "/api/migration").send();
+    assert_eq!(answer.assert_status(200).text(), "{\"active\":false}");
+    server.raw_request("POST", "/api/migration").send().assert_refused(405);
+}

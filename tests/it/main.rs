@@ -21,6 +21,8 @@ mod instances;
 mod integrity;
 #[allow(dead_code, reason = "the fault tests use the rest")]
 mod load;
+mod migration;
+mod migration_live;
 mod model;
 mod outage;
 mod support;

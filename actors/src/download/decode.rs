@@ -29,7 +29,7 @@ struct Decoder {
 
 /// Decodes verified gzip. The last piece leaves only when the input has ended well and exactly
 /// `logical_size` bytes came out of it.
-pub(super) fn decoded(
+pub(crate) fn decoded(
     input: BoxStream<'static, Result<Bytes>>,
     logical_size: u64,
     pool: BlockingPool,

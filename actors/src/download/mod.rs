@@ -1,7 +1,7 @@
 //! Contents on their way out: proven right before the last piece leaves.
 
 mod cache;
-mod decode;
+pub(crate) mod decode;
 mod source;
 mod verify;
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::Addr;
 
 use super::Engine;
+use crate::migrator::MigrationSnapshot;
 use crate::runtime::guard::{ActorState, Vital};
 use crate::runtime::guardian::Guardian;
 use crate::store::meta::Connections;
@@ -111,6 +112,10 @@ impl Engine {
             child.load = match child.name {
                 "locks" => vec![("live", inner.lock_stats.live())],
                 "cleaner" => vec![("running", usize::from(inner.cleaner_stats.is_running()))],
+                "migrator" => {
+                    let left = |migration: MigrationSnapshot| migration.counts.total - migration.counts.settled();
+                    self.migration().map(|migration| ("pending", left(migration) as usize)).into_iter().collect()
+                }
                 "exporter" => {
                     let stats = &inner.exporter_stats;
                     child.last_fault = child.last_fault.take().or_else(|| stats.last_error());

@@ -34,7 +34,7 @@ impl Engine {
         let body = match self.inner.cache.get(&blob.key) {
             Some(bytes) => Body::Whole(bytes),
             None => {
-                let Some(body) = self.read(blob).await? else { return Ok(None) };
+                let Some(body) = self.read_object(blob).await? else { return Ok(None) };
                 body
             }
         };
@@ -43,7 +43,7 @@ impl Engine {
 
     /// What can be kept is read whole, of the rest the beginning; once more if it did not come as it should: an answer may
     /// break on its way.
-    async fn read(&self, blob: &StoredBlob) -> Result<Option<Body>> {
+    async fn read_object(&self, blob: &StoredBlob) -> Result<Option<Body>> {
         let read = || self.inner.source.open(&blob.key, async |reader| self.checked(blob, reader).await);
         let first = match read().await {
             Err(error) if error.kind() == Kind::Corrupt => error,

@@ -18,7 +18,17 @@ impl Engine {
     /// `None` when there is no name below it at all, whatever its version.
     ///
     /// A name that is there from the beginning to the end of the listing is listed exactly once.
+    ///
+    /// With an old server beside this store its names are among them; see the module `beside`.
     pub async fn list(&self, namespace: Namespace, directory: String, not_after: Stamp) -> Result<Option<NameStream>> {
+        let here = self.list_here(namespace, directory.clone(), not_after).await?;
+        match self.beside() {
+            Some(beside) => beside.list(self, namespace, directory, not_after, here).await,
+            None => Ok(here),
+        }
+    }
+
+    async fn list_here(&self, namespace: Namespace, directory: String, not_after: Stamp) -> Result<Option<NameStream>> {
         let page = ListPage { namespace, directory, after: None, not_after, rows: PAGE_ROWS };
         let first = self.metadata(page.clone()).await?;
         if !first.any {

@@ -4,13 +4,14 @@
 //! (engine, locks, metadata and uploads, stores), never up.
 
 mod actors;
+pub(crate) mod beside;
 mod delete;
 mod get;
 mod list;
 mod put;
 mod start;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
@@ -18,8 +19,10 @@ use actix::{Actor, Addr, Handler, Message};
 
 use self::actors::Roster;
 pub use self::actors::{ActorReport, ActorTree};
+use self::beside::Beside;
+pub use self::beside::{BesideReport, BesideSettings, Description, Fetched, Reading};
 pub use self::list::NameStream;
-pub use self::put::PutOutcome;
+pub use self::put::{Migrated, PutOutcome};
 pub use self::start::{EngineSettings, EngineTree};
 use crate::cleaner::CleanerStats;
 use crate::download::{ContentCache, ContentSource, Damage};
@@ -27,6 +30,7 @@ use crate::exporter::ExporterStats;
 use crate::lock::distributed::DistributedLockStats;
 use crate::lock::{LockStats, Locks};
 use crate::metadata::{GetTotals, Lookup, MetadataActor, MetadataRouter, Probe, Timely};
+use crate::migrator::{MigrationProgress, MigrationSnapshot};
 use crate::model::{Entry, EntryKey, Error, Kind, Result};
 use crate::runtime::admission::{Admission, Permit};
 use crate::runtime::breaker::Breaker;
@@ -74,6 +78,8 @@ struct Inner {
     uploaders: usize,
     pulse: Pulse,
     is_metadata_near: bool,
+    migration: OnceLock<MigrationProgress>,
+    beside: OnceLock<Beside>,
 }
 
 /// Whether the engine can do its work.
@@ -162,6 +168,21 @@ impl Engine {
     /// What the periodic cleaner has done.
     pub fn cleaner_stats(&self) -> &CleanerStats {
         &self.inner.cleaner_stats
+    }
+
+    /// The old server beside this store, if there is one.
+    fn beside(&self) -> Option<&Beside> {
+        self.inner.beside.get()
+    }
+
+    /// What goes on between this store and the old server beside it, if there is one.
+    pub fn beside_report(&self) -> Option<BesideReport> {
+        self.beside().map(Beside::report)
+    }
+
+    /// How far the migration into this store is, if this process runs one.
+    pub fn migration(&self) -> Option<MigrationSnapshot> {
+        self.inner.migration.get().map(MigrationProgress::snapshot)
     }
 
     /// What the periodic export has done.

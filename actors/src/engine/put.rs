@@ -15,7 +15,7 @@ use crate::metadata::{MetadataActor, Timely};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::runtime::pulse::Mark;
 use crate::store::blob::Spooled;
-use crate::store::meta::{CommitPut, IntentId, PlanPut, PutCommit, PutPlan};
+use crate::store::meta::{CommitPut, IntentId, Origin, PlanPut, PutCommit, PutPlan};
 use crate::upload::UploadBlob;
 
 /// How long a request waits for another one that uploads the same content, here or in another instance.
@@ -44,35 +44,83 @@ pub enum PutOutcome {
     },
 }
 
+/// The answer to [`Engine::migrate`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Migrated {
+    /// The name holds the content in the wanted version, durably.
+    Stored {
+        /// Whether the content was unknown and has been uploaded.
+        is_new: bool,
+    },
+    /// A version that is as new, or newer, was there and stays.
+    Stale,
+    /// The name was deleted here.
+    Deleted,
+}
+
 impl Engine {
     /// Lets a name hold a content; newest wins. Durable when it returns.
     ///
     /// A known content takes one transaction and no lock; an unknown one is uploaded by whoever
     /// gets its lock, and all who wait for the lock share the result.
+    ///
+    /// With an old server beside this store its version counts, too, and it is told; see the module `beside`.
     pub async fn put(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<PutOutcome> {
         let (begun, mark) = (Instant::now(), self.inner.pulse.mark());
-        let put = Put { key, stamp, body, begun, mark, asked: AtomicU64::new(0) };
+        let asked = AtomicU64::new(0);
+        let Some(beside) = self.beside() else {
+            let put = Put { key, stamp, body, begun, mark, asked, origin: Origin::Client };
+            return self.store(&put).await?.answer();
+        };
+        // When the old server does not answer, it is found out as soon as it is told.
+        if let Ok(Some(there)) = beside.look(&key).await
+            && there.stamp > stamp
+        {
+            return Ok(PutOutcome::Stale { current: there.stamp });
+        }
+        let put = Put { key, stamp, body, begun, mark, asked, origin: Origin::Mirrored };
+        let outcome = self.store(&put).await?.answer()?;
+        if outcome == PutOutcome::Stored {
+            beside.tell_soon(self, &put.key).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Copies a file from elsewhere: like [`Engine::put`], but a version that is as new stays as it is, and a name that was
+    /// deleted here in that version or a newer one stays deleted.
+    pub async fn migrate(&self, key: EntryKey, stamp: Stamp, body: Spooled) -> Result<Migrated> {
+        let (begun, mark) = (Instant::now(), self.inner.pulse.mark());
+        let put = Put { key, stamp, body, begun, mark, asked: AtomicU64::new(0), origin: Origin::Copied };
+        let ended = self.store(&put).await?;
+        Ok(match ended.end {
+            End::Stored => Migrated::Stored { is_new: ended.is_new },
+            End::Stale { .. } => Migrated::Stale,
+            End::Deleted => Migrated::Deleted,
+        })
+    }
+
+    async fn store(&self, put: &Put) -> Result<Stored> {
         for round in 0..ROUNDS_MAX {
             if let Some(doublings) = round.checked_sub(2) {
                 let pause = ROUND_PAUSE * 2_u32.pow(doublings);
                 tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..=1.0))).await;
             }
             self.inner.pulse.expect_steady_since(put.mark)?;
-            let plan = self.ask(&put, put.plan(None)).await?;
+            let plan = self.ask(put, put.plan(None)).await?;
             failpoint::hit(Point::PutAfterPlan).await?;
             let outcome = match plan {
-                PutPlan::Missing => self.put_unknown(&put).await?,
-                plan => Some(settled(plan)?),
+                PutPlan::Missing => self.put_unknown(put).await?,
+                plan => Some(Stored { end: settled(plan)?, is_new: false }),
             };
-            if let Some(outcome) = outcome {
-                return Ok(outcome);
+            if let Some(stored) = outcome {
+                return Ok(stored);
             }
         }
         Err(Error::new(Kind::Unavailable, "the content changed hands too often"))
     }
 
     /// Uploads an unknown content under its lock; `None` when the caller is to plan anew.
-    async fn put_unknown(&self, put: &Put) -> Result<Option<PutOutcome>> {
+    async fn put_unknown(&self, put: &Put) -> Result<Option<Stored>> {
         failpoint::hit(Point::PutBeforeLock).await?;
         let times = Times { begun: put.begun, deadline: Instant::now() + LOCK_WAIT_MAX };
         let lease = match self.inner.locks.acquire(put.body.digest, times).await? {
@@ -85,7 +133,7 @@ impl Engine {
                 if done.is_stored {
                     lease.content_is_stored();
                 }
-                Ok(done.outcome)
+                Ok(done.end.map(|end| Stored { end, is_new: done.is_new }))
             }
             Err(error) => {
                 lease.failed(&error);
@@ -108,7 +156,7 @@ impl Engine {
             PutPlan::Upload { intent, key } => (intent, key),
             plan => {
                 let is_stored = plan == PutPlan::Committed;
-                return Ok(Done { is_stored, outcome: Some(settled(plan)?) });
+                return Ok(Done { is_stored, is_new: false, end: Some(settled(plan)?) });
             }
         };
         failpoint::hit(Point::PutAfterIntent).await?;
@@ -127,9 +175,10 @@ impl Engine {
             PutCommit::IntentLost => Done::PLAN_ANEW,
             PutCommit::Committed => {
                 self.remember(put, key);
-                Done { is_stored: true, outcome: Some(PutOutcome::Stored) }
+                Done { is_stored: true, is_new: true, end: Some(End::Stored) }
             }
-            PutCommit::Stale { current } => Done { is_stored: false, outcome: Some(PutOutcome::Stale { current }) },
+            PutCommit::Stale { current } => Done { is_stored: false, is_new: true, end: Some(End::Stale { current }) },
+            PutCommit::Deleted => Done { is_stored: false, is_new: false, end: Some(End::Deleted) },
         })
     }
 
@@ -168,12 +217,42 @@ impl Engine {
 struct Done {
     /// Whether the content is known now, so that those who wait need no upload.
     is_stored: bool,
+    /// Whether this turn uploaded it.
+    is_new: bool,
     /// `None` when the caller is to plan anew.
-    outcome: Option<PutOutcome>,
+    end: Option<End>,
 }
 
 impl Done {
-    const PLAN_ANEW: Self = Self { is_stored: false, outcome: None };
+    const PLAN_ANEW: Self = Self { is_stored: false, is_new: false, end: None };
+}
+
+/// How a put ended.
+struct Stored {
+    end: End,
+    /// Whether the content was unknown and has been uploaded.
+    is_new: bool,
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Stored,
+    Stale {
+        current: Stamp,
+    },
+    /// Only a copy comes too late for this.
+    Deleted,
+}
+
+impl Stored {
+    /// What a client is told.
+    fn answer(self) -> Result<PutOutcome> {
+        match self.end {
+            End::Stored => Ok(PutOutcome::Stored),
+            End::Stale { current } => Ok(PutOutcome::Stale { current }),
+            End::Deleted => Err(Error::new(Kind::Internal, "internal error")),
+        }
+    }
 }
 
 /// One request's wish.
@@ -186,12 +265,20 @@ struct Put {
     mark: Mark,
     /// For how long the metadata store was asked, in milliseconds.
     asked: AtomicU64,
+    origin: Origin,
 }
 
 impl Put {
     fn plan(&self, intent: Option<crate::store::meta::NewIntent>) -> PlanPut {
         let (key, stamp) = (self.key.clone(), self.stamp);
-        PlanPut { key, stamp, digest: self.body.digest, logical_size: self.body.logical_size, intent }
+        PlanPut {
+            key,
+            stamp,
+            digest: self.body.digest,
+            logical_size: self.body.logical_size,
+            intent,
+            origin: self.origin,
+        }
     }
 
     fn commit(&self, intent: IntentId, key: BlobKey) -> CommitPut {
@@ -202,15 +289,16 @@ impl Put {
             stored_hash: self.body.stored_hash,
         };
         let logical_size = self.body.logical_size;
-        CommitPut { key: self.key.clone(), stamp: self.stamp, logical_size, intent, blob }
+        CommitPut { key: self.key.clone(), stamp: self.stamp, logical_size, intent, blob, origin: self.origin }
     }
 }
 
 /// The outcome of a plan that needs no upload.
-fn settled(plan: PutPlan) -> Result<PutOutcome> {
+fn settled(plan: PutPlan) -> Result<End> {
     match plan {
-        PutPlan::Committed => Ok(PutOutcome::Stored),
-        PutPlan::Stale { current } => Ok(PutOutcome::Stale { current }),
+        PutPlan::Committed => Ok(End::Stored),
+        PutPlan::Stale { current } => Ok(End::Stale { current }),
+        PutPlan::Deleted => Ok(End::Deleted),
         PutPlan::Missing | PutPlan::Upload { .. } => Err(Error::new(Kind::Internal, "internal error")),
     }
 }

@@ -1,6 +1,6 @@
 //! Starting the tree of actors, and ending it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actors::Roster;
+use super::beside::{Beside, BesideSettings, MirrorActor};
 use super::{Engine, Inner};
 use crate::cleaner::{CleanerActor, CleanerPlan, CleanerSettings, CleanerStats};
 use crate::cluster::{ClusterActor, Membership};
@@ -18,6 +19,7 @@ use crate::lock::distributed::{
 };
 use crate::lock::{LockDirectory, LockStats, Locks};
 use crate::metadata::{MetadataActor, MetadataRouter};
+use crate::migrator::{Copier, MigrationPlan, MigratorActor};
 use crate::model::{Error, KeyLayout, Kind, Result};
 use crate::runtime::admission::Admission;
 use crate::runtime::breaker::Breaker;
@@ -30,7 +32,7 @@ use crate::runtime::pulse::Pulse;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
-use crate::store::meta::{MetaCare, MetaStore, NewIntent};
+use crate::store::meta::{MetaCare, MetaStore, MigrationJournal, NewIntent};
 use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 
 /// How long threads may take to end: one may be inside a call that does not return, and the last one
@@ -42,6 +44,11 @@ const STAND_DOWN_MAX: Duration = Duration::from_secs(1);
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// How long the batches that the cleaner is at may take to end. What is cut off is done by the next run.
 const CLEANER_END_MAX: Duration = Duration::from_secs(3);
+
+/// How long what the old server is being told may take to end.
+const MIRROR_END_MAX: Duration = Duration::from_secs(5);
+/// How long files that are copied may take to end.
+const MIGRATION_END_MAX: Duration = Duration::from_secs(8);
 
 /// How much the engine may take, and how it does its work.
 #[derive(Clone, Debug)]
@@ -82,6 +89,8 @@ pub struct EngineTree {
     admission: Admission,
     membership: Option<Membership>,
     cleaner: Option<CleanerPlan>,
+    migration: Option<Copier>,
+    beside: Option<Beside>,
     exporter: Option<ExporterPlan>,
     exporter_stats: ExporterStats,
     roster: Roster,
@@ -122,6 +131,8 @@ impl Engine {
             admission,
             membership: None,
             cleaner: None,
+            migration: None,
+            beside: None,
             exporter: None,
             exporter_stats: ExporterStats::default(),
             #[cfg(feature = "testkit")]
@@ -198,6 +209,8 @@ impl Engine {
             uploaders,
             pulse,
             is_metadata_near,
+            migration: OnceLock::new(),
+            beside: OnceLock::new(),
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }
@@ -210,6 +223,38 @@ impl EngineTree {
         let _actor = self.child("cluster", move |vital| ClusterActor::new(vital, membership));
         #[cfg(feature = "testkit")]
         self.may_be_struck("cluster", &_actor);
+    }
+
+    /// Migrates files into this store until that is done or the engine ends; at most one migration in the life of an
+    /// engine. `journal` is the metadata store.
+    pub fn migrate(&mut self, engine: &Engine, journal: Arc<dyn MigrationJournal>, plan: MigrationPlan) {
+        let copier = Copier::new(engine.clone(), journal, plan);
+        if engine.inner.migration.set(copier.progress().clone()).is_err() {
+            log::error!("a migration runs already");
+            return;
+        }
+        self.migration = Some(copier.clone());
+        let _actor = self.child("migrator", move |vital| MigratorActor::new(vital, copier));
+        #[cfg(feature = "testkit")]
+        self.may_be_struck("migrator", &_actor);
+    }
+
+    /// Lets the store stand beside an old server from now on: see the module `beside`. To be called once, before the
+    /// first request.
+    pub fn stand_beside(&mut self, engine: &Engine, settings: BesideSettings) {
+        let beside = Beside::new(settings);
+        if engine.inner.beside.set(beside.clone()).is_err() {
+            log::error!("there is an old server beside this store already");
+            return;
+        }
+        self.beside = Some(beside.clone());
+        let (engine, worker) = (engine.clone(), beside.clone());
+        let _actor = self.child("mirror", move |vital| MirrorActor::new(vital, engine, worker));
+        #[cfg(feature = "testkit")]
+        self.may_be_struck("mirror", &_actor);
+        if let Some((_, arbiter)) = self.arbiters.last() {
+            beside.work_on(arbiter.handle());
+        }
     }
 
     /// Exports all names from time to time, until it stops.
@@ -274,8 +319,19 @@ impl EngineTree {
                 None => true,
             }
         };
-        let (all_left, cleaner_ended) =
-            tokio::join!(timeout(requests_wait_max, self.admission.all_left()), cleaner_ended);
+        let migration_ended = async {
+            let Some(copier) = &self.migration else { return };
+            copier.stop();
+            if timeout(MIGRATION_END_MAX, copier.ended()).await.is_err() {
+                log::info!("the migration is cut off; it goes on at the next start");
+            }
+        };
+        let (all_left, cleaner_ended, ()) =
+            tokio::join!(timeout(requests_wait_max, self.admission.all_left()), cleaner_ended, migration_ended);
+        if let Some(beside) = self.beside {
+            // Requests told it things until now; what is cut off is marked.
+            beside.stop(MIRROR_END_MAX).await;
+        }
         let all_left = all_left.is_ok();
         if !cleaner_ended {
             log::info!("the cleaner is cut off; the next run goes on");
@@ -285,6 +341,7 @@ impl EngineTree {
         }
         // They have the stores, which are closed by the last thread to end.
         drop(self.cleaner);
+        drop(self.migration);
         drop(self.exporter);
         if let Some(membership) = self.membership {
             let left = timeout(LEAVE_MAX, membership.leave()).await;

@@ -5,7 +5,7 @@ use super::meta_contract::{
 };
 use crate::model::{BlobKey, KeyLayout, Stamp, StoredBlob};
 use crate::store::meta::{
-    Audit, AuditTotals, DeleteOutcome, NewIntent, PlanPut, PutCommit, PutPlan, SetBlob, SetOutcome, UnusedPage,
+    Audit, AuditTotals, DeleteOutcome, NewIntent, Origin, PlanPut, PutCommit, PutPlan, SetBlob, SetOutcome, UnusedPage,
 };
 
 fn object(byte: u8, generation: u64) -> BlobKey {
@@ -88,8 +88,14 @@ pub(super) async fn an_adopted_object_is_a_content_without_names(store: Store) {
     assert_whole(&store).await;
     // Another object of the content does not take its place unasked.
     assert_eq!(ok(store.set_blob(set(stored(object(5, 8), 5), None)).await), SetOutcome::Moved);
-    let plan =
-        PlanPut { key: key("a"), stamp: Stamp::from_seconds(1), digest: digest(5), logical_size: 50, intent: None };
+    let plan = PlanPut {
+        key: key("a"),
+        stamp: Stamp::from_seconds(1),
+        digest: digest(5),
+        logical_size: 50,
+        intent: None,
+        origin: Origin::Client,
+    };
     assert_eq!(ok(store.plan_put(plan).await), PutPlan::Committed);
     assert_eq!(get(&store, "a").await, Some((1, 5)));
     assert_whole(&store).await;

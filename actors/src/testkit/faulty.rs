@@ -195,6 +195,11 @@ impl MetaStore for FaultyMeta {
         self.inner.delete(key, stamp).await
     }
 
+    async fn delete_beside(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+        self.faults.strike().await?;
+        self.inner.delete_beside(key, stamp).await
+    }
+
     async fn list(&self, page: ListPage) -> Result<NamePage> {
         self.faults.strike().await?;
         self.inner.list(page).await

@@ -3,13 +3,18 @@
 pub mod blob_contract;
 mod care_contract;
 pub mod faulty;
+pub mod filetracker;
+mod journal_contract;
 pub mod locks;
 pub mod meta_contract;
+mod mirror_contract;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -81,4 +86,14 @@ fn file(bytes: &[u8]) -> SpooledBytes {
 /// The usual key of a body.
 pub fn key_of(info: &BlobInfo) -> BlobKey {
     BlobKey { digest: info.digest, generation: 0, layout: KeyLayout::new(2) }
+}
+
+/// The whole answer to a GET on this machine; `None` when there is none.
+fn http_get(port: u16, target: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    (!answer.is_empty()).then(|| String::from_utf8_lossy(&answer).into_owned())
 }

@@ -5,10 +5,12 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use sha2::{Digest as _, Sha256};
 
 use super::{DamageKind, Pace};
 use crate::model::{BlobHash, BlobInfo, BlobKey, Digest, Encoding, Result, StoredBlob};
+use crate::spool::BodyEncoding;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::{BlockingPool, Running};
 
@@ -65,10 +67,19 @@ impl Examiner {
 
     /// Reads all of an object; `None` when there is none. Bytes that do not decode are no error.
     pub async fn examine(&self, contents: &dyn BlobStore, key: &BlobKey) -> Result<Option<Examined>> {
-        let Some(mut reader) = contents.open(key, None).await? else { return Ok(None) };
-        let mut turn = Turn::Idle(Box::new(Work::new()));
+        let Some(reader) = contents.open(key, None).await? else { return Ok(None) };
+        self.examine_body(reader.stream, BodyEncoding::Gzip).await.map(Some)
+    }
+
+    /// Reads all of a body. Bytes that do not decode are no error.
+    pub async fn examine_body(
+        &self,
+        mut body: BoxStream<'static, Result<Bytes>>,
+        encoding: BodyEncoding,
+    ) -> Result<Examined> {
+        let mut turn = Turn::Idle(Box::new(Work::new(encoding)));
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
-        while let Some(piece) = reader.stream.next().await {
+        while let Some(piece) = body.next().await {
             let piece: Bytes = piece?;
             self.pace.take(piece.len()).await;
             batch_bytes += piece.len();
@@ -90,7 +101,7 @@ impl Examiner {
             work.take(&batch);
             work.finish()
         };
-        Ok(Some(self.pool.run(finish).await?))
+        self.pool.run(finish).await
     }
 }
 
@@ -130,28 +141,49 @@ impl Write for Measure {
 struct Work {
     blake3: blake3::Hasher,
     bytes: u64,
-    /// `None` once the bytes proved not to be gzip.
-    gzip: Option<MultiGzDecoder<Measure>>,
+    front: Front,
+}
+
+/// What makes logical bytes of stored ones.
+#[expect(clippy::large_enum_variant, reason = "one at a time, in a box")]
+enum Front {
+    Gzip(MultiGzDecoder<Measure>),
+    Plain(Measure),
+    /// The bytes proved not to be gzip.
+    Broken,
 }
 
 impl Work {
-    fn new() -> Self {
+    fn new(encoding: BodyEncoding) -> Self {
         let measure = Measure { sha256: Sha256::new(), bytes: 0 };
-        Self { blake3: blake3::Hasher::new(), bytes: 0, gzip: Some(MultiGzDecoder::new(measure)) }
+        let front = match encoding {
+            BodyEncoding::Gzip => Front::Gzip(MultiGzDecoder::new(measure)),
+            BodyEncoding::Plain => Front::Plain(measure),
+        };
+        Self { blake3: blake3::Hasher::new(), bytes: 0, front }
     }
 
     fn take(&mut self, pieces: &[Bytes]) {
         for piece in pieces {
             self.blake3.update(piece);
             self.bytes += piece.len() as u64;
-            if self.gzip.as_mut().is_some_and(|gzip| gzip.write_all(piece).is_err()) {
-                self.gzip = None;
+            let taken = match &mut self.front {
+                Front::Gzip(decoder) => decoder.write_all(piece),
+                Front::Plain(measure) => measure.write_all(piece),
+                Front::Broken => Ok(()),
+            };
+            if taken.is_err() {
+                self.front = Front::Broken;
             }
         }
     }
 
     fn finish(self) -> Examined {
-        let measure = self.gzip.and_then(|gzip| gzip.finish().ok());
+        let measure = match self.front {
+            Front::Gzip(decoder) => decoder.finish().ok(),
+            Front::Plain(measure) => Some(measure),
+            Front::Broken => None,
+        };
         let logical = measure.map(|measure| (Digest::from_bytes(measure.sha256.finalize().into()), measure.bytes));
         let stored_hash = BlobHash::from_bytes(*self.blake3.finalize().as_bytes());
         Examined { stored_size: self.bytes, stored_hash, logical }

@@ -16,7 +16,7 @@ use s3dedup_actors::store::blob::{
     BlobPage, BlobReader, BlobStore, FolderSettings, FolderStore, MemoryStore, SpooledBytes,
 };
 use s3dedup_actors::store::meta::{
-    CommitPut, MetaStore, NewIntent, PlanPut, PostgresStore, PutCommit, PutPlan, SqliteSettings, SqliteStore,
+    CommitPut, MetaStore, NewIntent, Origin, PlanPut, PostgresStore, PutCommit, PutPlan, SqliteSettings, SqliteStore,
 };
 use s3dedup_actors::testkit::postgres::PostgresServer;
 use s3dedup_actors::testkit::{Place, spooled};
@@ -184,7 +184,8 @@ impl Stores {
         let body = spooled(bytes, Place::Memory);
         let intent = Some(NewIntent { instance: "test".into(), layout: self.layout });
         let (key, stamp, logical_size) = (key(name), Stamp::from_seconds(stamp), body.logical_size);
-        let plan = PlanPut { key: key.clone(), stamp, digest: body.digest, logical_size, intent };
+        let plan =
+            PlanPut { key: key.clone(), stamp, digest: body.digest, logical_size, intent, origin: Origin::Client };
         match self.metadata.plan_put(plan).await.expect("a plan") {
             PutPlan::Committed => None,
             PutPlan::Upload { intent, key: blob_key } => {
@@ -192,7 +193,7 @@ impl Stores {
                 self.contents.put(&blob_key, &body.bytes, &info).await.expect("an object");
                 let BlobInfo { encoding, stored_size, stored_hash, .. } = info;
                 let blob = StoredBlob { key: blob_key, encoding, stored_size, stored_hash };
-                Some(CommitPut { key, stamp, logical_size, intent, blob })
+                Some(CommitPut { key, stamp, logical_size, intent, blob, origin: Origin::Client })
             }
             other => panic!("{other:?}"),
         }

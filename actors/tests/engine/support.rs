@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use s3dedup_actors::cleaner::CleanerLimits;
+use s3dedup_actors::migrator::MigrationPlan;
 use s3dedup_actors::model::{EntryKey, KeyLayout, Namespace, Result, Stamp};
 use s3dedup_actors::store::blob::MemoryStore;
 use s3dedup_actors::store::instances::Instance;
-use s3dedup_actors::store::meta::{PostgresStore, SqliteSettings, SqliteStore};
+use s3dedup_actors::store::meta::{MigrationJournal, PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::testkit::faulty::{Faults, FaultyBlobs, FaultyMeta};
 use s3dedup_actors::testkit::postgres::PostgresServer;
 use s3dedup_actors::{
@@ -88,6 +89,19 @@ impl TestEngine {
         let started = Engine::start(settings, metadata, Arc::new(contents), on_fatal);
         let (engine, tree) = started.expect("an engine");
         Self { engine, blob_faults, meta_faults, fatal, tree, postgres: None, _dir: dir }
+    }
+
+    /// Starts a migration.
+    #[allow(dead_code, reason = "the tests of migrations use it")]
+    pub fn migrate(&mut self, journal: Arc<dyn MigrationJournal>, plan: MigrationPlan) {
+        self.tree.migrate(&self.engine, journal, plan);
+    }
+
+    /// Ends the engine whatever is under way.
+    #[allow(dead_code, reason = "the tests of migrations use it")]
+    pub async fn end(self) {
+        drop(self.engine);
+        assert!(self.tree.stop(Duration::from_secs(20)).await);
     }
 
     /// Makes all actors of that name panic.

@@ -1,7 +1,9 @@
 //! Rows that were lost: what clients can still do, and that nothing is deleted that a name holds.
 
 use s3dedup_actors::model::{Digest, Recipe, Stamp};
-use s3dedup_actors::store::meta::{DeleteOutcome, NewIntent, PlanPut, PutPlan, SetBlob, SetOutcome, UnusedPage};
+use s3dedup_actors::store::meta::{
+    DeleteOutcome, NewIntent, Origin, PlanPut, PutPlan, SetBlob, SetOutcome, UnusedPage,
+};
 
 use crate::world::{World, body, digest, key, object};
 
@@ -21,7 +23,8 @@ async fn unused(world: &World) -> Vec<Digest> {
 async fn plan(world: &World, name: &str, content: &[u8], with_intent: bool) -> PutPlan {
     let intent = with_intent.then(|| NewIntent { instance: "test".into(), layout: object(digest(content)).layout });
     let logical_size = content.len() as u64;
-    let plan = PlanPut { key: key(name), stamp: Stamp::from_seconds(5), digest: digest(content), logical_size, intent };
+    let (stamp, origin) = (Stamp::from_seconds(5), Origin::Client);
+    let plan = PlanPut { key: key(name), stamp, digest: digest(content), logical_size, intent, origin };
     world.stores.metadata.plan_put(plan).await.unwrap()
 }
 

@@ -5,7 +5,7 @@ use s3dedup_actors::backup::{export, import};
 use s3dedup_actors::model::{BlobKey, Digest, EntryKey, KeyLayout, Kind, Result, Stamp};
 use s3dedup_actors::repair::{Applied, Fallback, Plan, Rebuilt, Repairer, Source, apply, plan, rebuild};
 use s3dedup_actors::store::blob::Spooled;
-use s3dedup_actors::store::meta::{PlanPut, PutPlan};
+use s3dedup_actors::store::meta::{Origin, PlanPut, PutPlan};
 use s3dedup_actors::verify::Progress;
 
 use crate::world::{World, body, digest, examiner, key, object};
@@ -261,6 +261,7 @@ async fn a_rebuild_takes_the_whole_one_of_several_objects_of_a_content() {
             digest: damaged,
             logical_size: world.names["a/7"].len() as u64,
             intent: None,
+            origin: Origin::Client,
         };
         assert_eq!(world.stores.metadata.plan_put(plan).await.unwrap(), PutPlan::Committed);
         assert_eq!(world.get("a/7").await.unwrap().as_ref(), Some(&world.names["a/7"]), "{kind}");

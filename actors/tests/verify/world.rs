@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use s3dedup_actors::model::{BlobKey, Digest, EntryKey, KeyLayout, Namespace, Recipe, Result, Stamp, StoredBlob};
 use s3dedup_actors::store::blob::{BlobStore, FolderSettings, FolderStore, Spooled};
 use s3dedup_actors::store::meta::{
-    CommitPut, DeleteOutcome, MetaCare, NewIntent, PlanPut, PostgresStore, PutCommit, PutPlan, SqliteSettings,
+    CommitPut, DeleteOutcome, MetaCare, NewIntent, Origin, PlanPut, PostgresStore, PutCommit, PutPlan, SqliteSettings,
     SqliteStore,
 };
 use s3dedup_actors::store::postgres::PostgresSettings;
@@ -126,12 +126,12 @@ impl World {
         let body = body(content);
         let intent = Some(NewIntent { instance: "test".into(), layout: KeyLayout::new(2) });
         let (stamp, logical_size) = (Stamp::from_seconds(5), body.logical_size);
-        let plan = PlanPut { key: key(name), stamp, digest: body.digest, logical_size, intent };
+        let plan = PlanPut { key: key(name), stamp, digest: body.digest, logical_size, intent, origin: Origin::Client };
         let PutPlan::Upload { intent, key: object } = self.stores.metadata.plan_put(plan).await.unwrap() else {
             return;
         };
         let blob = self.store(object, &body).await;
-        let commit = CommitPut { key: key(name), stamp, logical_size, intent, blob };
+        let commit = CommitPut { key: key(name), stamp, logical_size, intent, blob, origin: Origin::Client };
         assert_eq!(self.stores.metadata.commit_put(commit).await.unwrap(), PutCommit::Committed);
     }
 

@@ -9,12 +9,13 @@ mod version;
 use actix_web::http::Method;
 use actix_web::http::header::LAST_MODIFIED;
 use actix_web::{HttpRequest, HttpResponse};
+use s3dedup_actors::filetracker::dates;
 use s3dedup_actors::model::{EntryKey, Namespace, Stamp};
 
+use super::Front;
 use super::body::Incoming;
 use super::error::Failure;
 use super::path::{self, Target};
-use super::{Front, dates};
 
 const NAMESPACE: Namespace = Namespace::FILETRACKER;
 const LOGICAL_SIZE: &str = "logical-size";

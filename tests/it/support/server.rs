@@ -237,9 +237,15 @@ impl TestServer {
 
     /// Runs the program with the server's settings and these arguments, to its end.
     pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The program with the server's settings and these arguments, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         self.settings(&mut command);
-        command.args(arguments).stdin(Stdio::null()).output().unwrap()
+        command.args(arguments).stdin(Stdio::null());
+        command
     }
 
     fn settings(&self, command: &mut Command) {

@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use crate::model::{BlobHash, BlobInfo, Digest, Encoding};
 use crate::runtime::budget::Reservation;
 
-/// A complete, hashed body. Dropping it frees its memory or its file in every outcome.
-#[derive(Debug)]
+/// A complete, hashed body; clones share it. Dropping the last one frees its memory or its file in every outcome.
+#[derive(Clone, Debug)]
 pub struct Spooled {
     /// The encoded bytes.
     pub bytes: SpooledBytes,

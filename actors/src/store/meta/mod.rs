@@ -11,10 +11,14 @@ use async_trait::async_trait;
 use crate::model::{BlobKey, Digest, Entry, EntryKey, KeyLayout, Namespace, Recipe, Result, Stamp, StoredBlob};
 
 mod care;
+mod journal;
+mod mirror;
 mod postgres;
 mod sqlite;
 
 pub use care::{Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome};
+pub use journal::{Fate, Migration, MigrationCounts, MigrationId, MigrationJournal, MigrationState, Trouble};
+pub use mirror::{ClaimId, Claimed, KnownHere, Mark, MarkSummary, MirrorJournal, Origin, Settled};
 pub use postgres::PostgresStore;
 pub use sqlite::{SqliteSettings, SqliteStore};
 
@@ -40,6 +44,8 @@ pub struct PlanPut {
     pub logical_size: u64,
     /// With `Some`, an unknown content gets an upload intent; with `None` nothing is written for it.
     pub intent: Option<NewIntent>,
+    /// On whose behalf.
+    pub origin: Origin,
 }
 
 /// Who would upload an unknown content, and where to.
@@ -54,11 +60,13 @@ pub struct NewIntent {
 /// The answer to [`PlanPut`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PutPlan {
-    /// The stored version is newer; nothing was written.
+    /// The stored version is newer (for a copy: as new, or newer); nothing was written.
     Stale {
         /// The version that stays.
         current: Stamp,
     },
+    /// It is a copy of what was deleted here, in this version or a newer one; nothing was written.
+    Deleted,
     /// The content was known: the name holds it now.
     Committed,
     /// The content is unknown and no intent was asked for; nothing was written.
@@ -85,6 +93,8 @@ pub struct CommitPut {
     pub intent: IntentId,
     /// The uploaded object.
     pub blob: StoredBlob,
+    /// On whose behalf.
+    pub origin: Origin,
 }
 
 /// The answer to [`CommitPut`].
@@ -97,6 +107,8 @@ pub enum PutCommit {
         /// The version that stays.
         current: Stamp,
     },
+    /// It is a copy of what was deleted here meanwhile. Nothing was written; the object is left to its intent.
+    Deleted,
     /// The intent was withdrawn (the upload took too long) and the content is not known otherwise:
     /// nothing was written; plan anew.
     IntentLost,
@@ -252,6 +264,10 @@ pub trait MetaStore: Send + Sync + 'static {
 
     /// Removes a name unless its version is newer than `stamp`.
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome>;
+
+    /// Removes a name unless its version is newer, with an old server beside this store: unless a newer version stays, the
+    /// deletion is remembered and the name marked, also when it is not here.
+    async fn delete_beside(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome>;
 
     /// One page of names.
     async fn list(&self, page: ListPage) -> Result<NamePage>;

@@ -12,11 +12,17 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, MetaCare, NewIntent, PlanPut, PutCommit, PutPlan, Totals,
+    CommitPut, DeleteOutcome, IntentId, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin, PlanPut,
+    PutCommit, PutPlan, Totals,
 };
 
+/// All that a store can do.
+pub trait AnyStore: MetaCare + MigrationJournal + MirrorJournal {}
+
+impl<S: MetaCare + MigrationJournal + MirrorJournal> AnyStore for S {}
+
 /// The store under test.
-pub type Store = Arc<dyn MetaCare>;
+pub type Store = Arc<dyn AnyStore>;
 
 /// What makes an empty store; the second value keeps its server or folder alive.
 pub type Factory<'a, G> = &'a dyn Fn() -> Pin<Box<dyn Future<Output = (Store, G)> + 'a>>;
@@ -76,6 +82,25 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         a_content_that_becomes_known_under_its_names_has_them_counted
         quarantine_is_lifted_or_left_for_the_cleaner_when_another_object_is_there
     }
+    use super::mirror_contract::*;
+    checks! {
+        a_mirrored_write_marks_its_name_and_others_do_not
+        a_deletion_is_remembered_and_no_copy_brings_the_name_back
+        a_copy_never_replaces_what_is_as_new
+        a_mark_stays_until_its_last_write_is_settled
+        a_claim_keeps_others_away_until_it_runs_out
+        marks_that_failed_come_back_after_their_pause
+        what_is_here_and_what_was_deleted_is_told
+    }
+    use super::journal_contract::*;
+    checks! {
+        an_unfinished_migration_goes_on_and_a_finished_one_begins_anew
+        names_are_pending_once_however_often_they_are_listed
+        names_count_once_when_they_are_settled
+        names_that_cannot_be_copied_are_kept_with_the_reason
+        what_was_deleted_during_a_migration_is_not_copied_again
+        former_migrations_are_forgotten_bit_by_bit
+    }
 }
 
 /// The content whose digest is 32 times `byte`.
@@ -91,10 +116,17 @@ pub(super) fn key(name: &str) -> EntryKey {
 }
 
 /// Content `byte` has `byte * 10` logical and `byte` stored bytes.
-fn plan(name: &str, stamp: i64, byte: u8, with_intent: bool) -> PlanPut {
+pub(super) fn plan(name: &str, stamp: i64, byte: u8, with_intent: bool) -> PlanPut {
     let intent = with_intent.then(|| NewIntent { instance: "test".into(), layout: KeyLayout::new(2) });
     let logical_size = u64::from(byte) * 10;
-    PlanPut { key: key(name), stamp: Stamp::from_seconds(stamp), digest: digest(byte), logical_size, intent }
+    PlanPut {
+        key: key(name),
+        stamp: Stamp::from_seconds(stamp),
+        digest: digest(byte),
+        logical_size,
+        intent,
+        origin: Origin::Client,
+    }
 }
 
 pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
@@ -104,7 +136,14 @@ pub(super) fn stored(key: BlobKey, byte: u8) -> StoredBlob {
 
 pub(super) fn commit(name: &str, stamp: i64, byte: u8, upload: (IntentId, BlobKey)) -> CommitPut {
     let (intent, blob) = (upload.0, stored(upload.1, byte));
-    CommitPut { key: key(name), stamp: Stamp::from_seconds(stamp), logical_size: u64::from(byte) * 10, intent, blob }
+    CommitPut {
+        key: key(name),
+        stamp: Stamp::from_seconds(stamp),
+        logical_size: u64::from(byte) * 10,
+        intent,
+        blob,
+        origin: Origin::Client,
+    }
 }
 
 #[track_caller]

@@ -73,7 +73,7 @@ pub(super) async fn concurrent_writers_keep_the_counts(store: Store) {
                         ok(store.commit_put(commit(&name, stamp, byte, (intent, key))).await);
                     }
                     PutPlan::Committed | PutPlan::Stale { .. } => {}
-                    PutPlan::Missing => panic!("an intent was asked for"),
+                    PutPlan::Missing | PutPlan::Deleted => panic!("an intent was asked for"),
                 }
                 if round % 5 == 0 {
                     delete(&store, &name, stamp).await;

@@ -14,6 +14,8 @@ const STEPS: &[&str] = &[
     include_str!("schema/0004_belonging.sql"),
     include_str!("schema/0005_leave_quarantine.sql"),
     include_str!("schema/0006_damage.sql"),
+    include_str!("schema/0007_mirror.sql"),
+    include_str!("schema/0008_migrations.sql"),
 ];
 
 /// What the lock session and the queries need.

@@ -19,7 +19,9 @@ mod clean;
 mod clock;
 mod database;
 mod instances;
+mod journal;
 mod migrate;
+mod mirror;
 mod names;
 mod read;
 mod write;
@@ -75,6 +77,10 @@ impl MetaStore for PostgresStore {
 
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
         write::delete(&self.database, &key, stamp).await
+    }
+
+    async fn delete_beside(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+        write::delete_beside(&self.database, &key, stamp).await
     }
 
     async fn list(&self, page: ListPage) -> Result<NamePage> {

@@ -8,7 +8,7 @@ use super::database::{Again, Database, Sql};
 use super::names::StoredName;
 use super::read::{blob_key, column, damaged};
 use crate::model::{EntryKey, Error, Kind, Result, Stamp};
-use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, PlanPut, PutCommit, PutPlan};
+use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, Origin, PlanPut, PutCommit, PutPlan};
 
 const PLAN_PUT: Sql = Sql {
     text: "SELECT o_outcome, o_current, o_intent, o_generation, o_clock
@@ -23,6 +23,23 @@ const PLAN_PUT: Sql = Sql {
         Type::BYTEA,
         Type::TEXT,
         Type::INT4,
+    ],
+};
+
+const PLAN_PUT_BESIDE: Sql = Sql {
+    text: "SELECT o_outcome, o_current, o_intent, o_generation, o_clock
+        FROM s3dedup.plan_put_beside($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    types: &[
+        Type::TIMESTAMPTZ,
+        Type::INT4,
+        Type::TEXT,
+        Type::TEXT,
+        Type::BYTEA,
+        Type::INT8,
+        Type::BYTEA,
+        Type::TEXT,
+        Type::INT4,
+        Type::BOOL,
     ],
 };
 
@@ -47,6 +64,33 @@ const COMMIT_PUT: Sql = Sql {
     ],
 };
 
+const COMMIT_PUT_BESIDE: Sql = Sql {
+    text: "SELECT o_outcome, o_current, o_clock
+        FROM s3dedup.commit_put_beside($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+    types: &[
+        Type::TIMESTAMPTZ,
+        Type::INT4,
+        Type::TEXT,
+        Type::TEXT,
+        Type::BYTEA,
+        Type::INT8,
+        Type::BYTEA,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT4,
+        Type::TEXT,
+        Type::INT8,
+        Type::BYTEA,
+        Type::BOOL,
+    ],
+};
+
+const DELETE_BESIDE: Sql = Sql {
+    text: "SELECT o_outcome, o_current, o_clock FROM s3dedup.delete_beside($1, $2, $3, $4, $5, $6)",
+    types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::TEXT, Type::BYTEA, Type::INT8],
+};
+
 const DELETE: Sql = Sql {
     text: "SELECT o_outcome, o_current, o_clock FROM s3dedup.delete_entry($1, $2, $3, $4, $5)",
     types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::BYTEA, Type::INT8],
@@ -60,12 +104,17 @@ pub(super) async fn plan_put(database: &Database, plan: &PlanPut) -> Result<PutP
     let instance = plan.intent.as_ref().map(|intent| intent.instance.as_str());
     let depth = plan.intent.as_ref().map(|intent| i32::from(intent.layout.depth()));
     // Repeated with an intent it may leave one that nobody uses, for the cleaner.
-    let parameters: [&(dyn ToSql + Sync); 8] =
-        [&name.namespace, &name.name, &name.rest, &name.rest_hash, &modified, &digest, &instance, &depth];
-    let rows = database.write(Again::Harmless, &PLAN_PUT, &parameters).await?;
+    let is_copy = plan.origin == Origin::Copied;
+    let parameters: [&(dyn ToSql + Sync); 9] =
+        [&name.namespace, &name.name, &name.rest, &name.rest_hash, &modified, &digest, &instance, &depth, &is_copy];
+    let rows = match plan.origin {
+        Origin::Client => database.write(Again::Harmless, &PLAN_PUT, &parameters[..8]).await?,
+        Origin::Mirrored | Origin::Copied => database.write(Again::Harmless, &PLAN_PUT_BESIDE, &parameters).await?,
+    };
     let row = answer(database, &rows, 4)?;
     Ok(match column(row, 0)? {
         "stale" => PutPlan::Stale { current: Stamp::from_seconds(column(row, 1)?) },
+        "deleted" => PutPlan::Deleted,
         "committed" => PutPlan::Committed,
         "missing" => PutPlan::Missing,
         "upload" => {
@@ -86,7 +135,8 @@ pub(super) async fn commit_put(database: &Database, commit: &CommitPut) -> Resul
     let generation = signed(blob.key.generation)?;
     let depth = i32::from(blob.key.layout.depth());
     let encoding = blob.encoding.as_str();
-    let parameters: [&(dyn ToSql + Sync); 13] = [
+    let is_copy = commit.origin == Origin::Copied;
+    let parameters: [&(dyn ToSql + Sync); 14] = [
         &name.namespace,
         &name.name,
         &name.rest,
@@ -100,11 +150,16 @@ pub(super) async fn commit_put(database: &Database, commit: &CommitPut) -> Resul
         &encoding,
         &stored_size,
         &stored_hash,
+        &is_copy,
     ];
-    let rows = database.write(Again::Harmless, &COMMIT_PUT, &parameters).await?;
+    let rows = match commit.origin {
+        Origin::Client => database.write(Again::Harmless, &COMMIT_PUT, &parameters[..13]).await?,
+        Origin::Mirrored | Origin::Copied => database.write(Again::Harmless, &COMMIT_PUT_BESIDE, &parameters).await?,
+    };
     let row = answer(database, &rows, 2)?;
     Ok(match column(row, 0)? {
         "stale" => PutCommit::Stale { current: Stamp::from_seconds(column(row, 1)?) },
+        "deleted" => PutCommit::Deleted,
         "committed" => PutCommit::Committed,
         "lost" => PutCommit::IntentLost,
         _ => return Err(damaged("an unknown outcome")),
@@ -118,7 +173,19 @@ pub(super) async fn delete(database: &Database, key: &EntryKey, stamp: Stamp) ->
     let parameters: [&(dyn ToSql + Sync); 4] = [&name.namespace, &name.name, &name.rest_hash, &modified];
     // The second time it would say that there was no such name.
     let rows = database.write(Again::Misleading, &DELETE, &parameters).await?;
-    let row = answer(database, &rows, 2)?;
+    deleted(answer(database, &rows, 2)?)
+}
+
+/// See [`MetaStore::delete_beside`](crate::store::meta::MetaStore::delete_beside).
+pub(super) async fn delete_beside(database: &Database, key: &EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+    let name = StoredName::new(key);
+    let modified = stamp.seconds();
+    let parameters: [&(dyn ToSql + Sync); 5] = [&name.namespace, &name.name, &name.rest, &name.rest_hash, &modified];
+    let rows = database.write(Again::Misleading, &DELETE_BESIDE, &parameters).await?;
+    deleted(answer(database, &rows, 2)?)
+}
+
+fn deleted(row: &Row) -> Result<DeleteOutcome> {
     Ok(match column(row, 0)? {
         "deleted" => DeleteOutcome::Deleted,
         "stale" => DeleteOutcome::Stale { current: Stamp::from_seconds(column(row, 1)?) },

@@ -24,6 +24,8 @@ const STEPS: &[&str] = &[
     include_str!("schema/0002_quarantine.sql"),
     include_str!("schema/0003_belonging.sql"),
     include_str!("schema/0004_holders.sql"),
+    include_str!("schema/0005_mirror.sql"),
+    include_str!("schema/0006_migrations.sql"),
 ];
 
 /// How long a statement waits for a lock that another process holds.

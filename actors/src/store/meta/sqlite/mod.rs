@@ -17,7 +17,9 @@ use crate::store::blocking::WorkerPool;
 mod audit;
 mod care;
 mod clean;
+mod journal;
 mod migrate;
+mod mirror;
 mod put;
 mod read;
 mod writer;
@@ -131,6 +133,10 @@ impl MetaStore for SqliteStore {
 
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
         self.writer.run(move |connection| put::delete(connection, &key, stamp)).await
+    }
+
+    async fn delete_beside(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
+        self.writer.run(move |connection| mirror::delete_beside(connection, &key, stamp)).await
     }
 
     async fn list(&self, page: ListPage) -> Result<NamePage> {

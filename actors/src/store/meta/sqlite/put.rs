@@ -3,10 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::care::{quarantine, representation};
+use super::journal::remembers_deletions;
+use super::mirror::{bury, mark_written, tombstone};
 use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp, StoredBlob};
-use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, NewIntent, PlanPut, PutCommit, PutPlan};
+use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, NewIntent, Origin, PlanPut, PutCommit, PutPlan};
 
 /// What a name holds now.
 struct Current {
@@ -16,10 +18,12 @@ struct Current {
 
 /// Answers a plan without an intent when it takes no write; `None` when it does.
 pub(super) fn foresee(connection: &Connection, plan: &PlanPut) -> Result<Option<PutPlan>> {
-    if let Some(current) = current(connection, &plan.key)?
-        && current.stamp > plan.stamp
-    {
-        return Ok(Some(PutPlan::Stale { current: current.stamp }));
+    let current = current(connection, &plan.key)?;
+    if let Some(stamp) = standing(plan.origin, plan.stamp, current.as_ref()) {
+        return Ok(Some(PutPlan::Stale { current: stamp }));
+    }
+    if is_deleted(connection, plan.origin, &plan.key, plan.stamp)? {
+        return Ok(Some(PutPlan::Deleted));
     }
     let is_known = known_size(connection, plan.digest)?.is_some();
     Ok(if is_known { None } else { Some(PutPlan::Missing) })
@@ -28,12 +32,16 @@ pub(super) fn foresee(connection: &Connection, plan: &PlanPut) -> Result<Option<
 /// See [`MetaStore::plan_put`](crate::store::meta::MetaStore::plan_put).
 pub(super) fn plan(connection: &Write<'_>, plan: &PlanPut) -> Result<PutPlan> {
     let current = current(connection, &plan.key)?;
-    if let Some(current) = &current
-        && current.stamp > plan.stamp
-    {
-        return Ok(PutPlan::Stale { current: current.stamp });
+    if let Some(stamp) = standing(plan.origin, plan.stamp, current.as_ref()) {
+        return Ok(PutPlan::Stale { current: stamp });
+    }
+    if is_deleted(connection, plan.origin, &plan.key, plan.stamp)? {
+        return Ok(PutPlan::Deleted);
     }
     if hold(connection, &plan.key, plan.stamp, plan.digest, current)? {
+        if plan.origin == Origin::Mirrored {
+            mark_written(connection, &plan.key)?;
+        }
         return Ok(PutPlan::Committed);
     }
     let Some(intent) = &plan.intent else { return Ok(PutPlan::Missing) };
@@ -45,7 +53,10 @@ pub(super) fn plan(connection: &Write<'_>, plan: &PlanPut) -> Result<PutPlan> {
 pub(super) fn commit(connection: &Write<'_>, commit: &CommitPut) -> Result<PutCommit> {
     let key = commit.blob.key;
     let current = current(connection, &commit.key)?;
-    let stale = current.as_ref().map(|current| current.stamp).filter(|stamp| *stamp > commit.stamp);
+    let stale = standing(commit.origin, commit.stamp, current.as_ref());
+    if is_deleted(connection, commit.origin, &commit.key, commit.stamp)? {
+        return Ok(PutCommit::Deleted);
+    }
     if known_size(connection, key.digest)?.is_none() {
         // Only a standing intent proves that the object has not been given up to cleaning.
         if !take_intent(connection, commit.intent, key)? {
@@ -60,6 +71,9 @@ pub(super) fn commit(connection: &Write<'_>, commit: &CommitPut) -> Result<PutCo
         return Ok(PutCommit::Stale { current });
     }
     if hold(connection, &commit.key, commit.stamp, key.digest, current)? {
+        if commit.origin == Origin::Mirrored {
+            mark_written(connection, &commit.key)?;
+        }
         Ok(PutCommit::Committed)
     } else {
         Err(damaged("a known content has no row"))
@@ -76,7 +90,24 @@ pub(super) fn delete(connection: &Write<'_>, key: &EntryKey, stamp: Stamp) -> Re
     execute(connection, sql, params![key.namespace().id(), key.name()])?;
     let size = release(connection, current.digest)?;
     connection.add_to_totals(TotalsChange { entries: -1, logical_bytes: -size, ..TotalsChange::default() });
+    if remembers_deletions(connection)? {
+        bury(connection, key, stamp)?;
+    }
     Ok(DeleteOutcome::Deleted)
+}
+
+/// The version that stays, if what is here stands against a write.
+fn standing(origin: Origin, stamp: Stamp, current: Option<&Current>) -> Option<Stamp> {
+    let stands = |current: &Stamp| *current > stamp || (origin == Origin::Copied && *current == stamp);
+    current.map(|current| current.stamp).filter(stands)
+}
+
+/// Whether a copy is of what was deleted here.
+fn is_deleted(connection: &Connection, origin: Origin, key: &EntryKey, stamp: Stamp) -> Result<bool> {
+    if origin != Origin::Copied {
+        return Ok(false);
+    }
+    Ok(tombstone(connection, key.namespace(), key.name())?.is_some_and(|deleted| deleted >= stamp))
 }
 
 /// Points a name at a content and moves the counts; `false`, and nothing changed, when the content

@@ -6,7 +6,7 @@
 //! number nor a name (`+02:00`, `GMT+2`) is refused instead of read as UTC, only a comment may
 //! follow the zone, and a result that cannot be printed with a four-digit year is refused.
 
-use s3dedup_actors::model::Stamp;
+use crate::model::Stamp;
 
 use super::calendar::{civil_from_days, days_from_civil};
 
@@ -184,7 +184,7 @@ mod tests {
     /// Cases and answers of Python's `email.utils`; see `tests/data/dates.py`.
     #[test]
     fn dates_mean_what_they_meant_to_the_old_server() {
-        let table = include_str!("../../tests/data/dates.tsv");
+        let table = include_str!("../../../tests/data/dates.tsv");
         let mut cases = 0;
         for line in table.lines().filter(|line| !line.starts_with('#')) {
             let (answer, text) = line.split_once('\t').unwrap();

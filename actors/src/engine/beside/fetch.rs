@@ -1,0 +1,219 @@
+//! Fetching a file from the old side: once however many clients wait, and stored as if it had been uploaded.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tokio::sync::Semaphore;
+
+use super::Beside;
+use super::tape::Tape;
+use crate::download::decode::decoded;
+use crate::engine::Engine;
+use crate::filetracker::{OldDownload, OldFile};
+use crate::model::{EntryKey, Error, Kind, Result, Retry};
+use crate::spool::BodyEncoding;
+use crate::store::blob::Spooled;
+use crate::store::blocking::BlockingPool;
+
+/// Files fetched at once.
+const FETCHES_MAX: usize = 64;
+/// How long a fetch may wait for its turn.
+const TURN_MAX: Duration = Duration::from_secs(4);
+/// How long a client waits for the beginning of a file.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
+/// Attempts to store what was fetched, and the pause between them.
+const ATTEMPTS_MAX: u32 = 5;
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What is on its way.
+pub(super) struct Fetches {
+    tapes: Mutex<HashMap<EntryKey, Arc<Tape>>>,
+    turns: Semaphore,
+}
+
+impl Default for Fetches {
+    fn default() -> Self {
+        Self { tapes: Mutex::default(), turns: Semaphore::new(FETCHES_MAX) }
+    }
+}
+
+/// A file that is being fetched, for one client.
+pub struct Fetched {
+    file: OldFile,
+    tape: Arc<Tape>,
+    pool: BlockingPool,
+}
+
+impl Fetched {
+    /// What the old server says of it.
+    pub(super) fn file(&self) -> &OldFile {
+        &self.file
+    }
+
+    /// The bytes as the old server sends them.
+    pub(super) fn raw(self) -> BoxStream<'static, Result<Bytes>> {
+        self.tape.read()
+    }
+
+    /// The logical bytes; `None` when the old server does not say how many there are.
+    pub(super) fn decoded(self) -> Option<BoxStream<'static, Result<Bytes>>> {
+        match self.file.encoding {
+            BodyEncoding::Plain => Some(self.tape.read()),
+            BodyEncoding::Gzip => {
+                let size = self.file.logical_size?;
+                Some(decoded(self.tape.read(), size, self.pool))
+            }
+        }
+    }
+}
+
+/// Ends the tape, and takes it out of the way, however the fetch ends.
+struct OnTheWay {
+    beside: Beside,
+    key: EntryKey,
+    tape: Arc<Tape>,
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.tape.end(Err(&Error::new(Kind::Unavailable, "the fetch from the old server was cut off")));
+        let mut tapes = self.beside.0.fetches.tapes.lock().unwrap_or_else(PoisonError::into_inner);
+        if tapes.get(&self.key).is_some_and(|tape| Arc::ptr_eq(tape, &self.tape)) {
+            tapes.remove(&self.key);
+        }
+        self.beside.0.counts.fetching.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Beside {
+    /// Joins the fetch of a name, or begins it; `None` when the old side does not have it any more. It goes on when nobody
+    /// waits for it any more.
+    pub(super) async fn fetch(&self, engine: &Engine, key: &EntryKey) -> Result<Option<Fetched>> {
+        self.0.counts.fallbacks.fetch_add(1, Relaxed);
+        let tape = self.joined(engine, key)?;
+        let pool = engine.inner.compute.clone();
+        let late = |_| Err(Error::new(Kind::Unavailable, "the old server does not answer in time"));
+        let file = tokio::time::timeout(BEGIN_MAX, tape.file()).await.unwrap_or_else(late)?;
+        Ok(file.map(|file| Fetched { file, tape, pool }))
+    }
+
+    fn joined(&self, engine: &Engine, key: &EntryKey) -> Result<Arc<Tape>> {
+        let mut tapes = self.0.fetches.tapes.lock().unwrap_or_else(PoisonError::into_inner);
+        let vacant = match tapes.entry(key.clone()) {
+            MapEntry::Occupied(on_its_way) => return Ok(Arc::clone(on_its_way.get())),
+            MapEntry::Vacant(vacant) => vacant,
+        };
+        if self.is_stopping() {
+            return Err(Error::new(Kind::Unavailable, "the server is being stopped"));
+        }
+        let inner = &engine.inner;
+        let reservation = inner.spool_budget.reserve_nothing();
+        let tape = Arc::new(Tape::new(reservation, inner.compute.clone(), inner.spool_limits.temp_dir.clone()));
+        vacant.insert(Arc::clone(&tape));
+        drop(tapes);
+        self.0.counts.fetching.fetch_add(1, Relaxed);
+        let on_the_way = OnTheWay { beside: self.clone(), key: key.clone(), tape: Arc::clone(&tape) };
+        let (beside, engine) = (self.clone(), engine.clone());
+        // When the thread is gone the work is dropped, which ends the tape.
+        self.begin(async move {
+            let OnTheWay { key, tape, .. } = &on_the_way;
+            if let Err(error) = beside.fetch_onto(&engine, key, tape).await {
+                if error.kind() == Kind::Corrupt {
+                    beside.0.counts.broken.fetch_add(1, Relaxed);
+                    log::error!("a file of the old server is broken name={:?} error=\"{error}\"", key.name());
+                } else {
+                    log::warn!("a file could not be fetched name={:?} error=\"{error}\"", key.name());
+                }
+                tape.end(Err(&error));
+            }
+        });
+        Ok(tape)
+    }
+
+    async fn fetch_onto(&self, engine: &Engine, key: &EntryKey, tape: &Tape) -> Result<()> {
+        let crowded = || Error::new(Kind::Overloaded, "too many files are being fetched from the old server");
+        let turn = tokio::time::timeout(TURN_MAX, self.0.fetches.turns.acquire()).await;
+        let _turn = turn.map_err(|_| crowded())?.map_err(|_| crowded())?;
+        let Some(download) = self.open_there(key).await? else {
+            tape.open(None);
+            return Ok(());
+        };
+        let stamp = download.file.stamp;
+        let body = receive(engine, download, tape).await?;
+        self.0.counts.fetched.fetch_add(1, Relaxed);
+        // Clients have what they asked for; the next one is to find it here.
+        for attempt in 1.. {
+            match engine.migrate(key.clone(), stamp, body.clone()).await {
+                Ok(_) => break,
+                Err(error) if error.retry() == Retry::Later && attempt < ATTEMPTS_MAX && !self.is_stopping() => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Err(error) => {
+                    log::warn!("what was fetched could not be stored name={:?} error=\"{error}\"", key.name());
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the newest that the old side has.
+    async fn open_there(&self, key: &EntryKey) -> Result<Option<OldDownload>> {
+        let (mut newest, mut trouble): (Option<OldDownload>, _) = (None, None);
+        for source in &self.0.settings.sources {
+            match source.open(key).await {
+                Ok(Some(there)) if newest.as_ref().is_none_or(|newest| there.file.stamp > newest.file.stamp) => {
+                    newest = Some(there);
+                }
+                Ok(_) => {}
+                Err(error) => trouble = Some(error),
+            }
+        }
+        match (newest, trouble) {
+            (None, Some(error)) => Err(error),
+            (newest, _) => Ok(newest),
+        }
+    }
+}
+
+/// Lets a body pass to the tape and to where uploads go.
+async fn receive(engine: &Engine, download: OldDownload, tape: &Tape) -> Result<Spooled> {
+    let OldDownload { file, mut stream } = download;
+    let claimed = file.logical_size;
+    let mut spooler = engine.spooler(file.encoding);
+    tape.open(Some(file));
+    let mut at = 0;
+    while let Some(piece) = stream.next().await {
+        let piece = piece?;
+        if piece.is_empty() {
+            continue;
+        }
+        spooler.write(piece.clone()).await.map_err(broken)?;
+        let len = piece.len() as u64;
+        tape.push(at, piece).await?;
+        at += len;
+    }
+    let body = spooler.finish().await.map_err(broken)?;
+    if let Some(claimed) = claimed.filter(|claimed| *claimed != body.logical_size) {
+        let what = format!("the old server says {claimed} bytes, the file has {}", body.logical_size);
+        return Err(Error::new(Kind::Corrupt, what));
+    }
+    tape.end(Ok(at));
+    Ok(body)
+}
+
+/// What would be the client's fault in an upload is the old server's here.
+fn broken(error: Error) -> Error {
+    match error.kind() {
+        Kind::Invalid | Kind::TooLarge => {
+            Error::new(Kind::Corrupt, format!("the old server's file is broken: {}", error.context()))
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,213 @@
+//! Telling the old server what became of a name: its present state here, whatever the write was.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::time::{Instant, timeout};
+
+use super::Beside;
+use crate::engine::Engine;
+use crate::filetracker::{OldFile, OldServer, Protocol};
+use crate::model::{Entry, EntryKey, Error, Kind, Recipe, Result};
+use crate::store::meta::{ClaimId, Claimed, Mark, Settled};
+
+/// How long a client's write waits until the old server has it, too.
+const CLIENT_WAIT_MAX: Duration = Duration::from_secs(3);
+/// A name that is somebody else's is asked for again after this.
+const HELD_PAUSE: Duration = Duration::from_millis(50);
+/// How long one name is ours: longer than it takes to tell a small file. Whoever died with a claim keeps others from it
+/// for as long.
+const LEASE: Duration = Duration::from_secs(45);
+/// What large files need more.
+const BYTES_PER_SECOND_MIN: u64 = 256 << 10;
+/// A write whose answer did not come may still be under way in the old server, which waits for its locks for 20 seconds:
+/// until then nothing else is told of the name.
+const HOLD: Duration = Duration::from_secs(25);
+/// The first pause after a failure; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often a name is told of in a row because it was written meanwhile.
+const ROUNDS_MAX: usize = 8;
+
+/// Why the old server could not be told.
+struct Failure {
+    error: Error,
+    /// Whether it may have taken it all the same.
+    is_open: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, is_open: false }
+    }
+}
+
+fn open(error: Error) -> Failure {
+    Failure { error, is_open: true }
+}
+
+impl Beside {
+    /// Tells the old server of a name that was just written, for as long as a client waits for that; then it goes on without
+    /// the client, or the worker does it later.
+    pub(crate) async fn tell_soon(&self, engine: &Engine, key: &EntryKey) {
+        if self.0.settings.server.as_ref().is_some_and(|server| server.expect_up().is_err()) {
+            return;
+        }
+        let (done, wait) = tokio::sync::oneshot::channel();
+        let (beside, engine, key) = (self.clone(), engine.clone(), key.clone());
+        self.begin(async move {
+            beside.tell_until(&engine, key, Instant::now() + CLIENT_WAIT_MAX).await;
+            // The client may have had enough.
+            let _ = done.send(());
+        });
+        // The mark is there: nothing is lost when this comes to nothing.
+        let _ = timeout(CLIENT_WAIT_MAX, wait).await;
+    }
+
+    async fn tell_until(&self, engine: &Engine, key: EntryKey, deadline: Instant) {
+        let claim = new_claim();
+        loop {
+            match self.journal(self.0.settings.journal.claim_mark(key.clone(), claim, LEASE)).await {
+                Ok(Claimed::Yes(mark)) => return self.tell(engine, mark, claim).await,
+                Ok(Claimed::Held) if Instant::now() < deadline => tokio::time::sleep(HELD_PAUSE).await,
+                Ok(Claimed::Held | Claimed::Absent) => return,
+                Err(error) => return log::warn!("a mark cannot be claimed name={:?} error=\"{error}\"", key.name()),
+            }
+        }
+    }
+
+    /// Brings the state of a claimed name to the old server, and settles its mark.
+    pub(super) async fn tell(&self, engine: &Engine, mut mark: Mark, claim: ClaimId) {
+        let journal = &self.0.settings.journal;
+        let key = mark.key.clone();
+        for _ in 0..ROUNDS_MAX {
+            if let Err(failure) = self.bring(engine, &key, claim).await {
+                return self.postpone(&mark, claim, failure).await;
+            }
+            self.0.counts.told.fetch_add(1, Relaxed);
+            let settled = self.journal(journal.settle_mark(mark, claim)).await;
+            let again = match settled {
+                Ok(Settled::Done) => return,
+                Ok(Settled::Changed) => self.journal(journal.claim_mark(key.clone(), claim, LEASE)).await,
+                // Somebody else told it something at the same time: once more, by whoever comes first.
+                Ok(Settled::Lost) => self.journal(journal.mark(key.clone())).await.map(|()| Claimed::Held),
+                Err(error) => Err(error),
+            };
+            mark = match again {
+                Ok(Claimed::Yes(mark)) => mark,
+                Ok(Claimed::Held | Claimed::Absent) => return,
+                Err(error) => return log::warn!("a mark cannot be settled name={:?} error=\"{error}\"", key.name()),
+            };
+        }
+    }
+
+    async fn postpone(&self, mark: &Mark, claim: ClaimId, failure: Failure) {
+        let Failure { error, is_open } = failure;
+        self.0.counts.failed.fetch_add(1, Relaxed);
+        let name = mark.key.name();
+        log::warn!("the old server could not be told attempt={} name={name:?} error=\"{error}\"", mark.attempts + 1);
+        let pause = PAUSE_MIN.saturating_mul(1 << mark.attempts.min(8)).min(PAUSE_MAX);
+        let pause = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
+        let hold = if is_open { HOLD } else { Duration::ZERO };
+        let text = error.to_string().replace(char::is_control, " ");
+        let noted = self.0.settings.journal.fail_mark(mark.key.clone(), claim, text, pause, hold);
+        if let Err(error) = self.journal(noted).await {
+            // The claim runs out.
+            log::warn!("a failure cannot be noted name={name:?} error=\"{error}\"");
+        }
+    }
+
+    async fn bring(&self, engine: &Engine, key: &EntryKey, claim: ClaimId) -> Result<(), Failure> {
+        let Some(server) = &self.0.settings.server else { return Ok(()) };
+        server.expect_up()?;
+        let there = server.head(key).await?;
+        let deleted = self.deleted(key).await?;
+        let here = engine.stat(key).await?;
+        if let (Some(there), Some(deleted)) = (&there, deleted)
+            && there.stamp <= deleted
+            && here.as_ref().is_none_or(|here| here.stamp < there.stamp)
+        {
+            server.delete(key, deleted).await.map_err(open)?;
+        }
+        let Some(here) = here else { return Ok(()) };
+        let newer = match there {
+            Some(there) if there.stamp > here.stamp && deleted.is_none_or(|deleted| deleted < there.stamp) => true,
+            _ => self.store_there(engine, server, key, &here, claim).await?,
+        };
+        if newer {
+            // Somebody wrote there without us: it comes here.
+            self.fetch(engine, key).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores what is here on the old server; whether that has a newer version.
+    async fn store_there(
+        &self,
+        engine: &Engine,
+        server: &OldServer,
+        key: &EntryKey,
+        here: &Entry,
+        claim: ClaimId,
+    ) -> Result<bool, Failure> {
+        let Recipe::Whole(blob) = &here.recipe;
+        let lease = LEASE + Duration::from_secs(2 * here.logical_size.max(blob.stored_size) / BYTES_PER_SECOND_MIN);
+        self.journal(self.0.settings.journal.claim_mark(key.clone(), claim, lease)).await?;
+        // When it was deleted or replaced meanwhile, it was marked again.
+        let Some(download) = engine.open(key).await? else { return Ok(false) };
+        let entry = download.entry.clone();
+        let told = server.put(key, download).await.map_err(open)?;
+        if told != entry.stamp {
+            return Ok(told > entry.stamp);
+        }
+        if server.protocol().await? == Protocol::V1 || self.is_whole(engine, server, key, &entry).await? {
+            return Ok(false);
+        }
+        // An upload that broke off long ago left something else under this digest, and the old server will not take the
+        // content again. Under another one it does.
+        log::warn!(
+            "the old server holds something else for a content, it gets a copy of its own digest={}",
+            entry.digest
+        );
+        let Some(download) = engine.open(key).await? else { return Ok(false) };
+        let own = format!("{}-{:08x}", entry.digest, rand::rng().random::<u32>());
+        server.put_as(key, download, &own).await.map_err(open)?;
+        if self.is_whole(engine, server, key, &entry).await? {
+            return Ok(false);
+        }
+        Err(Error::new(Kind::Unavailable, "the old server does not keep what it is given").into())
+    }
+
+    /// Whether the old server has what it was given. It keeps one copy of a content, which may be compressed otherwise; then
+    /// it is read.
+    async fn is_whole(&self, engine: &Engine, server: &OldServer, key: &EntryKey, entry: &Entry) -> Result<bool> {
+        let Recipe::Whole(blob) = &entry.recipe;
+        let fits = |there: &OldFile| there.stamp == entry.stamp && there.logical_size == Some(entry.logical_size);
+        let Some(there) = server.head(key).await?.filter(fits) else { return Ok(false) };
+        if there.length == Some(blob.stored_size) {
+            return Ok(true);
+        }
+        let Some(download) = server.get(key).await? else { return Ok(false) };
+        let mut spooler = engine.spooler(download.file.encoding);
+        let mut stream = download.stream;
+        let received = async {
+            use futures_util::StreamExt;
+            while let Some(piece) = stream.next().await {
+                spooler.write(piece?).await?;
+            }
+            spooler.finish().await
+        };
+        match received.await {
+            Ok(body) => Ok(body.digest == entry.digest),
+            Err(error) if matches!(error.kind(), Kind::Invalid | Kind::TooLarge) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+pub(super) fn new_claim() -> ClaimId {
+    ClaimId(rand::rng().random())
+}
+
+pub(super) const WORKER_LEASE: Duration = LEASE;

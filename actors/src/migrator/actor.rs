@@ -1,0 +1,74 @@
+//! A migration in a server.
+
+use std::time::Duration;
+
+use actix::fut::wrap_future;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
+
+use super::copier::{Copier, Ended};
+use crate::model::{Kind, Result};
+use crate::runtime::guard::{Vital, can_be_struck};
+
+/// Until it is looked again whether another instance is still at it, and after what cannot go on.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// Runs a migration once to its end.
+pub(crate) struct MigratorActor {
+    vital: Vital,
+    copier: Copier,
+}
+
+impl MigratorActor {
+    /// A migration that begins by itself.
+    pub(crate) fn new(vital: Vital, copier: Copier) -> Self {
+        Self { vital, copier }
+    }
+
+    fn run(&mut self, context: &mut Context<Self>) {
+        let copier = self.copier.clone();
+        let ran = self.vital.clone().guard_work(async move { copier.run().await });
+        context.spawn(wrap_future(ran).map(|ended, _, context: &mut Context<Self>| tell(&ended, context)));
+    }
+}
+
+fn tell(ended: &Result<Ended>, context: &mut Context<MigratorActor>) {
+    match ended {
+        Ok(Ended::Done(done)) => {
+            let counts = done.counts;
+            log::info!(
+                "the migration is done copied={} skipped={} gone={} refused={} failed={}",
+                counts.copied,
+                counts.skipped,
+                counts.gone,
+                counts.refused,
+                counts.failed
+            );
+            return;
+        }
+        Ok(Ended::Stopped) => return,
+        Ok(Ended::Busy) => log::debug!("another instance migrates"),
+        Err(error) if matches!(error.kind(), Kind::Invalid) => {
+            log::error!("the migration cannot go on error=\"{error}\"");
+            return;
+        }
+        Err(error) => log::error!("the migration failed, it is tried again later error=\"{error}\""),
+    }
+    context.run_later(AGAIN_AFTER, MigratorActor::run);
+}
+
+impl Actor for MigratorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.run(context);
+    }
+}
+
+impl Supervised for MigratorActor {
+    fn restarting(&mut self, context: &mut Self::Context) {
+        *self = Self::new(self.vital.clone(), self.copier.clone());
+        self.vital.clone().restarted(context);
+    }
+}
+
+can_be_struck!(MigratorActor, |actor| &actor.vital);

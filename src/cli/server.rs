@@ -1,0 +1,132 @@
+//! `s3dedup server`: its flags.
+
+use std::path::PathBuf;
+
+use structopt::StructOpt;
+
+use super::load;
+use crate::boot;
+
+pub(super) const HELP: &str = "\
+SIGTERM or SIGINT lets requests in flight finish and ends with status 0; a second one ends at once.
+`s3dedup --help` lists all environment variables and exit codes.
+";
+
+#[derive(StructOpt, Debug, Default)]
+pub(super) struct ServerOptions {
+    /// Reads no file: settings come from the environment and flags only (the default)
+    #[structopt(long, conflicts_with = "config")]
+    #[expect(dead_code, reason = "it only keeps --config away: the environment is always read")]
+    env: bool,
+    /// Reads settings from a file too; the environment and flags beat it
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    pub(super) config: Option<PathBuf>,
+    /// Address to listen on
+    #[structopt(long, value_name = "ADDRESS")]
+    listen_address: Option<String>,
+    /// Port to listen on; 0 picks a free one
+    #[structopt(long, value_name = "PORT")]
+    listen_port: Option<String>,
+    /// Folder of everything that has no place of its own
+    #[structopt(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// error, warn, info, debug or trace
+    #[structopt(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Stands beside this old Filetracker server, and copies its files meanwhile
+    #[structopt(long, value_name = "URL")]
+    migrate_from: Option<String>,
+    /// Stands beside the files of this directory of an old server of version 1, and copies them
+    #[structopt(long, value_name = "DIR")]
+    migrate_v1_directory: Option<String>,
+    /// With an old server: copies only what clients ask for
+    #[structopt(long, conflicts_with = "file-list")]
+    proxy_only: bool,
+    /// With an old server: copies the files that this file names, one a line, instead of all
+    #[structopt(long, value_name = "FILE")]
+    file_list: Option<String>,
+    /// Files that are copied at once
+    #[structopt(long, value_name = "N")]
+    max_concurrency: Option<String>,
+}
+
+pub(super) const LIVE_HELP: &str = "\
+Serves while clients move: what is not here comes from the old server, every write goes to both, and the files of the old
+server are copied meanwhile. docs/migration.md shows the steps, and the way back. Any number of times: what is here, as new
+or newer, is not copied again.
+";
+
+/// A server beside an old one.
+#[derive(StructOpt, Debug)]
+pub(super) struct LiveMigrateCommand {
+    #[structopt(flatten)]
+    server: ServerOptions,
+    /// The old server, its prefix included; instead of FILETRACKER_URL
+    #[structopt(long, value_name = "URL")]
+    filetracker_url: Option<String>,
+}
+
+/// A server beside an old one of version 1.
+#[derive(StructOpt, Debug)]
+pub(super) struct LiveMigrateV1Command {
+    #[structopt(flatten)]
+    server: ServerOptions,
+    /// The directory of the old server, which holds `files`; instead of FILETRACKER_V1_DIR
+    #[structopt(long, value_name = "DIR")]
+    v1_directory: Option<String>,
+    /// The old server over HTTP, for what is not in the directory, or without one; instead of FILETRACKER_URL
+    #[structopt(long, value_name = "URL")]
+    filetracker_url: Option<String>,
+}
+
+pub(super) fn live_migrate(command: LiveMigrateCommand) -> u8 {
+    let LiveMigrateCommand { mut server, filetracker_url } = command;
+    server.migrate_from = filetracker_url.or(server.migrate_from);
+    serve_beside(server)
+}
+
+pub(super) fn live_migrate_v1(command: LiveMigrateV1Command) -> u8 {
+    let LiveMigrateV1Command { mut server, v1_directory, filetracker_url } = command;
+    server.migrate_from = filetracker_url.or(server.migrate_from);
+    server.migrate_v1_directory = v1_directory.or(server.migrate_v1_directory);
+    let has_directory = server.migrate_v1_directory.is_some() || std::env::var_os("FILETRACKER_V1_DIR").is_some();
+    // Over HTTP there are no names to copy by.
+    server.proxy_only |= !has_directory && server.file_list.is_none() && server.config.is_none();
+    serve_beside(server)
+}
+
+fn serve_beside(server: ServerOptions) -> u8 {
+    let mode = if server.proxy_only { "proxy" } else { "live" };
+    let config = server.config.clone();
+    let mut flags = server.flags();
+    flags.retain(|(key, _)| *key != "migration.mode");
+    flags.push(("migration.mode", mode.to_owned()));
+    load(config, flags).map_or_else(|code| code, |loaded| boot::run(&loaded.config))
+}
+
+pub(super) fn run(options: ServerOptions) -> u8 {
+    load(options.config.clone(), options.flags()).map_or_else(|code| code, |loaded| boot::run(&loaded.config))
+}
+
+impl ServerOptions {
+    /// Keys of the table with the values given.
+    pub(super) fn flags(self) -> Vec<(&'static str, String)> {
+        let mode = match (self.proxy_only, &self.migrate_from, &self.migrate_v1_directory) {
+            (true, _, _) => Some("proxy".to_owned()),
+            (false, None, None) => None,
+            (false, _, _) => Some("live".to_owned()),
+        };
+        let given = [
+            ("bucket.address", self.listen_address),
+            ("bucket.port", self.listen_port),
+            ("data_dir", self.data_dir),
+            ("logging.level", self.log_level),
+            ("migration.mode", mode),
+            ("migration.filetracker_url", self.migrate_from),
+            ("migration.v1_directory", self.migrate_v1_directory),
+            ("migration.file_list", self.file_list),
+            ("migration.max_concurrency", self.max_concurrency),
+        ];
+        given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}

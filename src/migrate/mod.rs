@@ -1,0 +1,157 @@
+//! Files of an old Filetracker server: `s3dedup migrate`, `migrate-v1` and `compare`.
+
+mod compare;
+mod report;
+mod show;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use s3dedup_actors::filetracker::{OldServer, OldServerLimits};
+use s3dedup_actors::migrator::source::{NamesInFile, Server, Source, Tree};
+use s3dedup_actors::migrator::{Copier, Ended, MigrationPhase, MigrationPlan};
+
+use crate::boot::engine::{self, Offline};
+use crate::boot::signals::Signals;
+use crate::boot::{StartError, folders, open_files};
+use crate::care::progress::Shown;
+use crate::config::{Config, one_line};
+use crate::{exit, logging};
+
+pub use compare::{CompareOptions, compare};
+pub use show::to_json;
+
+/// How long requests inside the engine may take to end: there are none but ours.
+const END_MAX: Duration = Duration::from_secs(1);
+
+/// Where files come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum From {
+    /// `FILETRACKER_URL`.
+    Server,
+    /// `FILETRACKER_V1_DIR`.
+    Directory,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct MigrateOptions {
+    /// Where files come from.
+    pub from: From,
+    /// Where the report goes.
+    pub report: Option<PathBuf>,
+}
+
+/// Opens what files come from; an error is one line for people.
+pub fn open_source(config: &Config, from: From, file_list: Option<&Path>) -> Result<Arc<dyn Source>, String> {
+    let migration = &config.migration;
+    let files: Arc<dyn Source> = match (from, &migration.filetracker_url, &migration.v1_directory) {
+        (From::Server, Some(url), _) => {
+            let server = OldServer::new(url, OldServerLimits::default()).map_err(|error| error.to_string())?;
+            Arc::new(Server::new(server))
+        }
+        (From::Directory, _, Some(directory)) => {
+            Arc::new(Tree::new(directory, migration.max_concurrency).map_err(|error| error.to_string())?)
+        }
+        (From::Server, None, _) => return Err("--filetracker-url or FILETRACKER_URL is missing".to_owned()),
+        (From::Directory, _, None) => return Err("--v1-directory or FILETRACKER_V1_DIR is missing".to_owned()),
+    };
+    match file_list {
+        Some(file) => Ok(Arc::new(NamesInFile::new(file, files).map_err(|error| error.to_string())?)),
+        None => Ok(files),
+    }
+}
+
+/// Copies all files; returns the exit code.
+pub fn run(config: &Config, options: &MigrateOptions) -> u8 {
+    logging::init(&config.logging);
+    let source = match open_source(config, options.from, config.migration.file_list.as_deref()) {
+        Ok(source) => source,
+        Err(why) => {
+            complain(&why);
+            return exit::WRONG_USE;
+        }
+    };
+    let ran = Signals::listen().map_err(|error| error.to_string());
+    let ran = ran.and_then(|signals| actix_rt::System::new().block_on(migrate(config, options, source, signals)));
+    ran.unwrap_or_else(|why| {
+        complain(&why);
+        exit::CANNOT_START
+    })
+}
+
+async fn migrate(
+    config: &Config,
+    options: &MigrateOptions,
+    source: Arc<dyn Source>,
+    mut signals: Signals,
+) -> Result<u8, String> {
+    open_files::raise();
+    folders::create(config).map_err(|error| error.to_string())?;
+    // Kept until the end: a server must not start on the same data meanwhile.
+    let _locks = folders::lock(config).map_err(|error| in_use(&error))?;
+    // Another name than that of any server: one that migrates under the same name would not notice.
+    let holder = format!("migrate {}:{}", config.instance_id(0), std::process::id());
+    let started = engine::start_offline(config, &holder).await.map_err(|error| error.to_string())?;
+    let Offline { engine, tree, journal, fatal } = started;
+    let plan = MigrationPlan { source, concurrency: config.migration.max_concurrency, holder };
+    let copier = Copier::new(engine, Arc::clone(&journal), plan);
+    let progress = copier.progress().clone();
+    let shown = Shown::lines(move || show::line(&progress.snapshot()));
+    let mut run = Box::pin(copier.run());
+    let ended = tokio::select! {
+        ended = &mut run => ended.map_err(|error| format!("cannot migrate error=\"{error}\"")),
+        why = fatal => Err(format!("cannot go on: {}", why.unwrap_or_default())),
+        signal = signals.first() => {
+            log::info!("stopping signal={signal}");
+            copier.stop();
+            (&mut run).await.map_err(|error| format!("cannot migrate error=\"{error}\""))
+        }
+    };
+    drop(run);
+    drop(shown);
+    let code = match ended {
+        Ok(ended) => told(&copier, &ended, options, journal.as_ref()).await,
+        Err(why) => Err(why),
+    };
+    drop((copier, journal));
+    tree.stop(END_MAX).await;
+    code
+}
+
+/// Tells people and the report how it ended.
+async fn told(
+    copier: &Copier,
+    ended: &Ended,
+    options: &MigrateOptions,
+    journal: &dyn s3dedup_actors::store::meta::MigrationJournal,
+) -> Result<u8, String> {
+    if *ended == Ended::Busy {
+        return Err("another s3dedup is at this migration; GET /api/migration of the servers shows who".to_owned());
+    }
+    let now = copier.progress().snapshot();
+    let troubles = copier.id();
+    if let Some(file) = &options.report {
+        report::write(file, &now, journal, troubles).await?;
+    }
+    let first = report::first(journal, troubles).await?;
+    say(&show::summary(&now, &first, options.report.as_deref()));
+    let is_all = now.phase == MigrationPhase::Done && now.counts.failed == 0;
+    Ok(if is_all { exit::OK } else { exit::PARTIAL })
+}
+
+/// A running server has the data.
+fn in_use(error: &StartError) -> String {
+    format!("{error}; stop the server, or let it migrate itself: s3dedup server --help")
+}
+
+fn say(text: &str) {
+    // A reader that went away is no failure of the work.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn complain(why: &str) {
+    let _ = writeln!(std::io::stderr(), "s3dedup: {}", one_line(why));
+}

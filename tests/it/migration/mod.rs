@@ -1,0 +1,8 @@
+//! Migration from the real old server of version 2 and from a real tree of version 1, by the real program.
+
+mod compare;
+mod kills;
+mod names;
+mod old;
+mod v1;
+mod v2;

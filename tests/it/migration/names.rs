@@ -1,0 +1,96 @@
+//! Lists of names, outages, and being told to stop.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use s3dedup_actors::testkit::filetracker::OldFiletracker;
+
+use super::old::{differences, migrates, put};
+use crate::support::{TestServer, eventually};
+
+#[test]
+fn a_list_of_names_is_copied_and_what_is_not_there_is_gone() {
+    let old = OldFiletracker::start();
+    let url = old.url();
+    for number in 0..10 {
+        put(&old, &format!("żó/{number}"), 1_600_000_000, format!("{number}").as_bytes());
+    }
+    let server = TestServer::builder().prepare();
+    let list = server.temp_dir().join("names");
+    fs::write(&list, "/żó/1@1600000000\nżó/2\n\nnothing\n/żó/3\n/a/../b\n").unwrap();
+    let arguments = ["migrate", "--filetracker-url", &url, "--file-list", list.to_str().unwrap()];
+    let (migration, not_copied) = migrates(&server, 10, &arguments);
+    let files = &migration["files"];
+    assert_eq!((&files["copied"], &files["gone"], &files["failed"]), (&3.into(), &1.into(), &1.into()));
+    assert_eq!(not_copied["nothing"].0, "gone");
+    assert_eq!(not_copied["/a/../b"].1, "path has a '.' or '..' component");
+    let missing = differences(&server, &["--filetracker-url", &url]);
+    assert_eq!(missing.len(), 7);
+    assert!(missing.values().all(|kind| kind == "missing"), "{missing:?}");
+    fs::remove_file(list).unwrap();
+}
+
+#[test]
+fn an_outage_of_the_old_server_is_waited_for() {
+    let mut old = OldFiletracker::start();
+    let url = old.url();
+    for number in 0..20 {
+        put(&old, &format!("f{number}"), 1_600_000_000, format!("{number}").as_bytes());
+    }
+    let server = TestServer::builder().prepare();
+    let list = server.temp_dir().join("names");
+    fs::write(&list, (0..20).map(|number| format!("f{number}\n")).collect::<String>()).unwrap();
+    old.kill();
+    let log = server.temp_dir().join("log");
+    let arguments = ["migrate", "--filetracker-url", &url, "--file-list", list.to_str().unwrap()];
+    let mut command = server.command(&arguments);
+    let mut child = command.stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null()).spawn().unwrap();
+    eventually("it says what it waits for", || {
+        fs::read_to_string(&log).unwrap().contains("the migration waits for the source").then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(child.try_wait().unwrap().is_none(), "it gave up");
+    old.start_again();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", fs::read_to_string(&log).unwrap());
+    assert!(differences(&server, &["--filetracker-url", &url]).is_empty());
+    fs::remove_file(list).unwrap();
+    fs::remove_file(log).unwrap();
+}
+
+#[test]
+fn a_signal_stops_it_and_the_same_command_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("files")).unwrap();
+    for number in 0..3000_u32 {
+        fs::write(dir.path().join(format!("files/{number}")), number.to_le_bytes()).unwrap();
+    }
+    let directory = dir.path().to_str().unwrap();
+    let arguments = ["migrate-v1", "--v1-directory", directory, "--max-concurrency", "1"];
+    let server = TestServer::builder().prepare();
+    let out = server.temp_dir().join("out");
+    for signal in [Signal::INT, Signal::TERM] {
+        let said = fs::File::create(&out).unwrap();
+        let mut command = server.command(&arguments);
+        let mut child = command.stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap();
+        eventually("it copies", || {
+            let begun = fs::read_to_string(&out).unwrap();
+            (begun.contains("all names are known") || begun.contains("the migration goes on state=copying"))
+                .then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let code = child.wait().unwrap().code();
+        let said = fs::read_to_string(&out).unwrap();
+        assert_eq!(code, Some(10), "{said}");
+        assert!(said.contains("the same command goes on from here"), "{said}");
+    }
+    fs::remove_file(out).unwrap();
+    let (migration, _) = migrates(&server, 0, &arguments[..3]);
+    assert_eq!((&migration["resumed"], &migration["files"]["total"]), (&true.into(), &3000.into()));
+    assert_eq!(migration["files"]["settled"], 3000);
+    // What the first runs copied is counted, and was not copied again.
+    assert_eq!(migration["files"]["copied"].as_u64(), migration["logical_bytes"].as_u64().map(|bytes| bytes / 4));
+    assert!(differences(&server, &["--v1-directory", directory]).is_empty());
+}

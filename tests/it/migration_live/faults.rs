@@ -1,0 +1,134 @@
+//! Both servers are killed at random while clients write and the copy runs. At the end both hold the same, and every write.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rustix::process::Signal;
+use s3dedup_actors::testkit::filetracker::OldFiletracker;
+
+use super::world::{Counter, all_told, beside, old_file, old_put, our_file, told};
+use crate::support::content::{gzip, sha256};
+use crate::support::{Request, TestServer, eventually};
+
+const CLIENTS: usize = 6;
+const PATHS: usize = 8;
+const FILES_BEFORE: usize = 150;
+const TIME: Duration = Duration::from_secs(20);
+/// A request that is repeated for so long has failed.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn date(seconds: u64) -> String {
+    let seconds = seconds % 3600;
+    format!("Tue%2C+14+Nov+2023+12%3A{:02}%3A{:02}+-0000", seconds / 60, seconds % 60)
+}
+
+/// Repeats a request until it is answered; nothing but 503 may be in between.
+fn until_done(request: &Request, wanted: &[u16]) -> u16 {
+    let begun = Instant::now();
+    loop {
+        match request.try_send() {
+            Ok(answer) if wanted.contains(&answer.status) => return answer.status,
+            Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
+            // Ours was killed.
+            Err(_) => {}
+        }
+        assert!(begun.elapsed() < PATIENCE, "not answered");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+struct Client<'a> {
+    number: usize,
+    random: StdRng,
+    server: &'a Mutex<TestServer>,
+    last: BTreeMap<String, Option<Vec<u8>>>,
+}
+
+impl Client<'_> {
+    /// Paths of its own, so that it knows what must be there at the end. Versions go up.
+    fn run(mut self, ends: Instant, done: &Counter) -> BTreeMap<String, Option<Vec<u8>>> {
+        let mut stamp = 1;
+        while Instant::now() < ends {
+            let path = format!("c/{}/{}", self.number, self.random.random_range(0..PATHS));
+            let target = format!("/files/{path}?last_modified={}", date(stamp));
+            stamp += 1;
+            let request = |method: &str| self.server.lock().unwrap().request(method, &target);
+            if self.random.random_ratio(1, 4) {
+                until_done(&request("DELETE"), &[200, 404]);
+                self.last.insert(path, None);
+            } else {
+                // Contents are shared among clients.
+                let content = format!("content {}", self.random.random_range(0..12)).repeat(500).into_bytes();
+                let request = request("PUT").header("Content-Encoding", "gzip");
+                let request = request.header("SHA256-Checksum", &sha256(&content));
+                let request = request.header("Logical-Size", &content.len().to_string()).body(gzip(&content, 6));
+                until_done(&request, &[200]);
+                self.last.insert(path, Some(content));
+            }
+            done.next();
+            thread::sleep(Duration::from_millis(self.random.random_range(0..40)));
+        }
+        self.last
+    }
+}
+
+#[test]
+fn both_sides_end_equal_after_kills_of_either() {
+    let seed = rand::rng().random();
+    eprintln!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut old = OldFiletracker::start();
+    for number in 0..FILES_BEFORE {
+        old_put(&old, &format!("before/{number}"), 1, format!("before {}", number % 60).repeat(300).as_bytes());
+    }
+    let server = Mutex::new(beside(&old.url(), "live").start());
+    let (done, ends) = (Counter::default(), Instant::now() + TIME);
+    let last: BTreeMap<String, Option<Vec<u8>>> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let random = StdRng::seed_from_u64(seed.wrapping_add(number as u64 + 1));
+                let client = Client { number, random, server: &server, last: BTreeMap::new() };
+                let done = &done;
+                scope.spawn(move || client.run(ends, done))
+            })
+            .collect();
+        while Instant::now() < ends {
+            thread::sleep(Duration::from_millis(random.random_range(500..2500)));
+            if random.random_bool(0.5) {
+                old.kill();
+                thread::sleep(Duration::from_millis(random.random_range(0..1500)));
+                old.start_again();
+            } else {
+                let mut server = server.lock().unwrap();
+                server.signal(Signal::KILL);
+                server.wait();
+                server.start_again();
+            }
+        }
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let server = server.into_inner().unwrap();
+    eprintln!("{} writes by {CLIENTS} clients", done.get());
+    all_told(&server, 240);
+    eventually("the copy is done", || {
+        let told = told(&server);
+        (told["phase"] == "done").then_some(())
+    });
+    for (path, content) in &last {
+        let ours = our_file(&server, path);
+        assert!(ours.as_ref().map(|(_, content)| content) == content.as_ref(), "ours differs: {path}");
+        assert!(old_file(&old, path) == ours, "the old server differs: {path}");
+    }
+    for number in 0..FILES_BEFORE {
+        let path = format!("before/{number}");
+        let ours = our_file(&server, &path);
+        assert!(ours.is_some() && old_file(&old, &path) == ours, "{path}");
+    }
+    let compared = server.run(&["compare", "--filetracker-url", &old.url(), "--deep"]);
+    let text = String::from_utf8_lossy(&compared.stdout).into_owned() + &String::from_utf8_lossy(&compared.stderr);
+    assert!(compared.status.success(), "{text}");
+}

@@ -1,0 +1,7 @@
+//! A server beside the real old one, while clients move.
+
+mod faults;
+mod reads;
+mod v1;
+mod world;
+mod writes;
