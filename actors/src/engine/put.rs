@@ -102,8 +102,8 @@ impl Engine {
     async fn store(&self, put: &Put) -> Result<Stored> {
         for round in 0..ROUNDS_MAX {
             if let Some(doublings) = round.checked_sub(2) {
-                let pause = ROUND_PAUSE * 2_u32.pow(doublings);
-                tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..=1.0))).await;
+                let share = rand::rng().random_range(0.5..=1.0);
+                tokio::time::sleep((ROUND_PAUSE * 2_u32.pow(doublings)).mul_f64(share)).await;
             }
             self.inner.pulse.expect_steady_since(put.mark)?;
             let plan = self.ask(put, put.plan(None)).await?;
