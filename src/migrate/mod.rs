@@ -99,7 +99,7 @@ async fn migrate(
     let plan = MigrationPlan { source, concurrency: config.migration.max_concurrency, holder };
     let copier = Copier::new(engine, Arc::clone(&journal), plan);
     let progress = copier.progress().clone();
-    let shown = Shown::lines(move || show::line(&progress.snapshot()));
+    let shown = Shown::fitted(move |columns| show::line(&progress.snapshot(), columns));
     let mut run = Box::pin(copier.run());
     let ended = tokio::select! {
         ended = &mut run => ended.map_err(|error| format!("cannot migrate error=\"{error}\"")),
