@@ -1,10 +1,11 @@
 //! Telling the old server what became of a name: its present state here, whatever the write was.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rand::Rng;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::Beside;
 use crate::engine::Engine;
@@ -54,15 +55,18 @@ impl Beside {
         if self.0.settings.server.as_ref().is_some_and(|server| server.expect_up().is_err()) {
             return;
         }
+        let deadline = Instant::now() + CLIENT_WAIT_MAX;
+        // The mark is there: nothing is lost when this comes to nothing.
+        let Ok(Ok(turn)) = timeout_at(deadline, Arc::clone(&self.0.tellers).acquire_owned()).await else { return };
         let (done, wait) = tokio::sync::oneshot::channel();
         let (beside, engine, key) = (self.clone(), engine.clone(), key.clone());
         self.begin(async move {
-            beside.tell_until(&engine, key, Instant::now() + CLIENT_WAIT_MAX).await;
+            let _turn = turn;
+            beside.tell_until(&engine, key, deadline).await;
             // The client may have had enough.
             let _ = done.send(());
         });
-        // The mark is there: nothing is lost when this comes to nothing.
-        let _ = timeout(CLIENT_WAIT_MAX, wait).await;
+        let _ = timeout_at(deadline, wait).await;
     }
 
     async fn tell_until(&self, engine: &Engine, key: EntryKey, deadline: Instant) {
@@ -137,7 +141,7 @@ impl Beside {
         };
         if newer {
             // Somebody wrote there without us: it comes here.
-            self.fetch(engine, key).await?;
+            self.bring_here(engine, key).await?;
         }
         Ok(())
     }

@@ -72,6 +72,13 @@ pub struct MarkSummary {
     pub last_error: Option<String>,
 }
 
+impl MarkSummary {
+    /// For how long the oldest has been there.
+    pub fn oldest_seconds(&self) -> Option<u64> {
+        self.oldest.map(|since| (Stamp::now().seconds() - since.seconds()).max(0).unsigned_abs())
+    }
+}
+
 /// What is known here of a name that the old server has.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct KnownHere {
