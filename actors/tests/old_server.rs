@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use s3dedup_actors::BodyEncoding;
 use s3dedup_actors::filetracker::{ListedName, OldDelete, OldServer, OldServerLimits, Protocol};
 use s3dedup_actors::model::{EntryKey, Kind, Namespace, Stamp};
-use s3dedup_actors::testkit::filetracker::{OldFiletracker, StaticFiletracker};
+use s3dedup_actors::testkit::filetracker::{FirstFiletracker, OldFiletracker};
 
 const DATE: &str = "Tue%2C%2014%20Nov%202023%2022%3A13%3A20%20-0000";
 const STAMP: Stamp = Stamp::from_seconds(1_700_000_000);
@@ -135,7 +135,7 @@ async fn a_breaker_tells_at_once_that_a_server_is_down() {
 
 #[actix_rt::test]
 async fn a_tree_of_version_1_is_read_plain() {
-    let old = StaticFiletracker::start();
+    let old = FirstFiletracker::start();
     let dir = old.dir().join("files/d");
     std::fs::create_dir(&dir).unwrap();
     let file = std::fs::File::create(dir.join("ż x")).unwrap();
@@ -159,7 +159,7 @@ const LONG: usize = 64 << 20;
 
 #[actix_rt::test]
 async fn a_body_that_ends_early_or_changes_under_way_ends_with_an_error() {
-    let old = StaticFiletracker::start();
+    let old = FirstFiletracker::start();
     let path = old.dir().join("files/a");
     let client = client(&old.url());
     for len in [LONG, LONG / 2] {
@@ -176,7 +176,7 @@ async fn a_body_that_ends_early_or_changes_under_way_ends_with_an_error() {
 
 #[actix_rt::test]
 async fn a_file_of_version_1_that_is_being_written_is_read_when_it_is_at_rest() {
-    let old = StaticFiletracker::start();
+    let old = FirstFiletracker::start();
     let path = old.dir().join("files/a");
     std::fs::write(&path, b"half").unwrap();
     let client = client(&old.url());

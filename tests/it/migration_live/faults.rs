@@ -9,9 +9,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
+use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 
 use super::world::{Counter, all_told, beside, old_file, old_put, our_file, told};
-use crate::support::content::{gzip, sha256};
+use crate::support::content::{Noise, gzip, sha256};
+use crate::support::s3::S3InProcess;
+use crate::support::server::Builder;
 use crate::support::{Request, TestServer, eventually};
 
 const CLIENTS: usize = 6;
@@ -78,14 +81,41 @@ impl Client<'_> {
 
 #[test]
 fn both_sides_end_equal_after_kills_of_either() {
+    both_sides_end_equal(|url| beside(url, "live"));
+}
+
+#[test]
+fn both_sides_end_equal_after_kills_of_either_over_postgresql_and_s3() {
+    let (postgres, s3) = (PostgresServer::start(), S3InProcess::start());
+    both_sides_end_equal(|url| beside(url, "live").s3(&s3.access).postgres(&postgres, DATABASE));
+}
+
+/// What the old server has before: some names are odd, four of ten contents are those of others, one is large.
+fn before(number: usize) -> (String, Vec<u8>) {
+    let name = match number % 5 {
+        0 => format!("{}f{number}", "deep/".repeat(number % 90)),
+        1 => format!("za%C5%BC%C3%B3%C5%82%C4%87%20{number}"),
+        _ => format!("before/{number}"),
+    };
+    let content = match number {
+        0 => Vec::new(),
+        1 => Noise::bytes(1, 6 << 20),
+        _ if number % 10 < 4 => b"shared".repeat(500),
+        _ => Noise::bytes(number as u64, 1800),
+    };
+    (name, content)
+}
+
+fn both_sides_end_equal(build: impl FnOnce(&str) -> Builder) {
     let seed = rand::rng().random();
     eprintln!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut old = OldFiletracker::start();
     for number in 0..FILES_BEFORE {
-        old_put(&old, &format!("before/{number}"), 1, format!("before {}", number % 60).repeat(300).as_bytes());
+        let (name, content) = before(number);
+        old_put(&old, &name, 1, &content);
     }
-    let server = Mutex::new(beside(&old.url(), "live").start());
+    let server = Mutex::new(build(&old.url()).start());
     let (done, ends) = (Counter::default(), Instant::now() + TIME);
     let last: BTreeMap<String, Option<Vec<u8>>> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
@@ -124,9 +154,9 @@ fn both_sides_end_equal_after_kills_of_either() {
         assert!(old_file(&old, path) == ours, "the old server differs: {path}");
     }
     for number in 0..FILES_BEFORE {
-        let path = format!("before/{number}");
+        let (path, content) = before(number);
         let ours = our_file(&server, &path);
-        assert!(ours.is_some() && old_file(&old, &path) == ours, "{path}");
+        assert!(ours.as_ref().is_some_and(|(_, ours)| *ours == content) && old_file(&old, &path) == ours, "{path}");
     }
     let compared = server.run(&["compare", "--filetracker-url", &old.url(), "--deep"]);
     let text = String::from_utf8_lossy(&compared.stdout).into_owned() + &String::from_utf8_lossy(&compared.stderr);
