@@ -199,6 +199,14 @@ impl Engine {
         self.inner.migration.get().map(MigrationProgress::snapshot)
     }
 
+    /// Whether what the old server beside this store has of a name may be a part of what it was told.
+    pub(crate) async fn doubts_old_server(&self, key: &EntryKey) -> Result<bool> {
+        match self.beside() {
+            Some(beside) => beside.doubts_name(key).await,
+            None => Ok(false),
+        }
+    }
+
     /// What is counted of the migration into this store, for metrics.
     pub fn migration_totals(&self) -> MigrationTotals {
         MigrationTotals {

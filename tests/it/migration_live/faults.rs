@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -23,6 +23,13 @@ const FILES_BEFORE: usize = 150;
 const TIME: Duration = Duration::from_secs(20);
 /// A request that is repeated for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The time of day, as it is in the logs.
+fn time_of_day() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (seconds, milliseconds) = (now.as_secs() % 86_400, now.subsec_millis());
+    format!("{:02}:{:02}:{:02}.{milliseconds:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
 
 fn date(seconds: u64) -> String {
     let seconds = seconds % 3600;
@@ -48,34 +55,48 @@ struct Client<'a> {
     number: usize,
     random: StdRng,
     server: &'a Mutex<TestServer>,
-    last: BTreeMap<String, Option<Vec<u8>>>,
+    paths: BTreeMap<String, Path>,
+}
+
+/// What a client did to a path.
+#[derive(Default)]
+struct Path {
+    /// What must be there.
+    content: Option<Vec<u8>>,
+    /// For whoever looks for a fault.
+    history: Vec<String>,
 }
 
 impl Client<'_> {
     /// Paths of its own, so that it knows what must be there at the end. Versions go up.
-    fn run(mut self, ends: Instant, done: &Counter) -> BTreeMap<String, Option<Vec<u8>>> {
+    fn run(mut self, ends: Instant, done: &Counter) -> BTreeMap<String, Path> {
         let mut stamp = 1;
         while Instant::now() < ends {
             let path = format!("c/{}/{}", self.number, self.random.random_range(0..PATHS));
             let target = format!("/files/{path}?last_modified={}", date(stamp));
-            stamp += 1;
+            let begun = time_of_day();
+            let known = self.paths.entry(path).or_default();
             let request = |method: &str| self.server.lock().unwrap().request(method, &target);
             if self.random.random_ratio(1, 4) {
-                until_done(&request("DELETE"), &[200, 404]);
-                self.last.insert(path, None);
+                let status = until_done(&request("DELETE"), &[200, 404]);
+                known.history.push(format!("{begun}-{} DELETE @{stamp} {status}", time_of_day()));
+                known.content = None;
             } else {
                 // Contents are shared among clients.
-                let content = format!("content {}", self.random.random_range(0..12)).repeat(500).into_bytes();
+                let number = self.random.random_range(0..12);
+                let content = format!("content {number}").repeat(500).into_bytes();
                 let request = request("PUT").header("Content-Encoding", "gzip");
                 let request = request.header("SHA256-Checksum", &sha256(&content));
                 let request = request.header("Logical-Size", &content.len().to_string()).body(gzip(&content, 6));
                 until_done(&request, &[200]);
-                self.last.insert(path, Some(content));
+                known.history.push(format!("{begun}-{} PUT {number} @{stamp}", time_of_day()));
+                known.content = Some(content);
             }
+            stamp += 1;
             done.next();
             thread::sleep(Duration::from_millis(self.random.random_range(0..40)));
         }
-        self.last
+        self.paths
     }
 }
 
@@ -117,11 +138,11 @@ fn both_sides_end_equal(build: impl FnOnce(&str) -> Builder) {
     }
     let server = Mutex::new(build(&old.url()).start());
     let (done, ends) = (Counter::default(), Instant::now() + TIME);
-    let last: BTreeMap<String, Option<Vec<u8>>> = thread::scope(|scope| {
+    let paths: BTreeMap<String, Path> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 let random = StdRng::seed_from_u64(seed.wrapping_add(number as u64 + 1));
-                let client = Client { number, random, server: &server, last: BTreeMap::new() };
+                let client = Client { number, random, server: &server, paths: BTreeMap::new() };
                 let done = &done;
                 scope.spawn(move || client.run(ends, done))
             })
@@ -148,10 +169,15 @@ fn both_sides_end_equal(build: impl FnOnce(&str) -> Builder) {
         let told = told(&server);
         (told["phase"] == "done").then_some(())
     });
-    for (path, content) in &last {
-        let ours = our_file(&server, path);
-        assert!(ours.as_ref().map(|(_, content)| content) == content.as_ref(), "ours differs: {path}");
-        assert!(old_file(&old, path) == ours, "the old server differs: {path}");
+    for (path, Path { content, history }) in &paths {
+        let (ours, theirs) = (our_file(&server, path), old_file(&old, path));
+        let shown = |file: &Option<(String, Vec<u8>)>| {
+            let beginning = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(12)]).into_owned();
+            file.as_ref().map(|(version, bytes)| (version.clone(), beginning(bytes)))
+        };
+        let story = || format!("{path}: here {:?}, there {:?}, {history:#?}", shown(&ours), shown(&theirs));
+        assert!(ours.as_ref().map(|(_, content)| content) == content.as_ref(), "ours differs: {}", story());
+        assert!(theirs == ours, "the old server differs: {}", story());
     }
     for number in 0..FILES_BEFORE {
         let (path, content) = before(number);

@@ -129,3 +129,41 @@ fn the_directory_and_the_server_go_together() {
     let report: serde_json::Value = serde_json::from_slice(&compared.stdout).unwrap();
     assert_eq!((&report["different"], &report["differences"][0]["name"]), (&1.into(), &"d/4".into()), "{report}");
 }
+
+#[test]
+fn what_a_killed_server_of_version_1_has_but_a_part_of_is_not_taken_for_newer() {
+    let mut old = FirstFiletracker::start();
+    let content = Noise::bytes(6, 300_000);
+    let server = beside(&old.url(), "live").env("FILETRACKER_V1_DIR", old.dir().display()).start();
+    old.kill();
+    for path in ["part", "nothing", "whole", "replaced"] {
+        put(&server, path, 1, &content).assert_status(200);
+    }
+    eventually("it was told in vain", || {
+        let waits = &told(&server)["old_server"]["second_writes"];
+        (waits["waiting"] == 4 && waits["failures"].as_u64() >= Some(4)).then_some(())
+    });
+    // What its script leaves when it is killed: files with the time for their version. The last is another client's.
+    let left = [("part", &content[..100_000]), ("nothing", &[]), ("whole", &content), ("replaced", b"by another")];
+    for (name, bytes) in left {
+        fs::write(old.dir().join("files").join(name), bytes).unwrap();
+    }
+    let bytes = |path: &str| {
+        let answer = server.request("GET", &format!("/files/{path}")).header("Accept-Encoding", "identity").send();
+        answer.assert_status(200).body.clone()
+    };
+    for path in ["part", "nothing", "whole"] {
+        assert!(bytes(path) == content, "{path}");
+    }
+    old.start_again();
+    for path in ["part", "nothing", "whole"] {
+        assert!(bytes(path) == content, "{path}");
+    }
+    all_told(&server, 120);
+    for path in ["part", "nothing", "whole"] {
+        assert!(bytes(path) == content && on_disk(old.dir(), path).unwrap().1 == content, "{path}");
+    }
+    assert_eq!(bytes("replaced"), b"by another");
+    let compared = server.run(&["compare", "--v1-directory", old.dir().to_str().unwrap(), "--deep"]);
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stdout));
+}

@@ -21,7 +21,7 @@ use actix::ArbiterHandle;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::fetch::Fetches;
-use crate::filetracker::{OldFile, OldServer};
+use crate::filetracker::{OldFile, OldServer, Protocol};
 use crate::migrator::Source;
 use crate::model::{EntryKey, Error, Kind, Result, Stamp};
 use crate::store::meta::{KnownHere, MarkSummary, MirrorJournal};
@@ -179,8 +179,24 @@ impl Beside {
             Err(_) => return Err(Error::new(Kind::Unavailable, "the old server does not answer in time")),
         };
         let Some(there) = there else { return Ok(None) };
-        let deleted = self.known_here(key).await?.deleted;
-        Ok(Some(there).filter(|there| deleted.is_none_or(|deleted| deleted < there.stamp)))
+        let known = self.known_here(key).await?;
+        let is_seen = known.deleted.is_none_or(|deleted| deleted < there.stamp) && !self.doubts(known);
+        Ok(Some(there).filter(|_| is_seen))
+    }
+
+    /// Whether an old server of version 1 may have a part of what it was told, in a version of its own: it writes in place,
+    /// with the time for the version until a file is whole, and what breaks off stays like that.
+    fn doubts(&self, known: KnownHere) -> bool {
+        let is_first = |server: &OldServer| server.spoken() == Some(Protocol::V1);
+        let settings = &self.0.settings;
+        known.is_here
+            && known.is_owed
+            && (settings.server.as_ref().is_some_and(is_first) || settings.sources.iter().any(|it| it.kind() == "v1"))
+    }
+
+    /// The same of a name.
+    pub(crate) async fn doubts_name(&self, key: &EntryKey) -> Result<bool> {
+        Ok(self.doubts(self.known_here(key).await?))
     }
 
     async fn look_there(&self, key: &EntryKey) -> Result<Option<OldFile>> {

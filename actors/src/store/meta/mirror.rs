@@ -86,6 +86,8 @@ pub struct KnownHere {
     pub is_here: bool,
     /// The newest version that was deleted here; it may have been stored again since.
     pub deleted: Option<Stamp>,
+    /// Whether the old server was told of it in vain, and not yet otherwise since.
+    pub is_owed: bool,
 }
 
 /// Keeps marks and tombstones. Every implementation passes the contract suite in `testkit::meta_contract`.
