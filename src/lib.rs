@@ -10,3 +10,4 @@ pub mod http;
 pub mod instances;
 pub mod logging;
 pub mod migrate;
+pub mod terminal;

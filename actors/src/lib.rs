@@ -30,7 +30,7 @@ pub use cluster::Membership;
 pub use download::Download;
 pub use engine::{
     ActorReport, ActorTree, BesideReport, BesideSettings, Description, Engine, EngineSettings, EngineTree, Fetched,
-    Gauges, Migrated, NameStream, PutOutcome, Readiness, Reading,
+    Gauges, Migrated, MigrationTotals, NameStream, PutOutcome, Readiness, Reading,
 };
 pub use exporter::{ExporterSettings, ExporterStats};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};

@@ -4,7 +4,6 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header::CACHE_CONTROL;
-use s3dedup_actors::model::Stamp;
 use s3dedup_actors::{ActorState, ActorTree, BesideReport};
 use serde_json::{Map, Value, json};
 
@@ -44,7 +43,8 @@ fn old_server(beside: &BesideReport) -> Value {
             "done": beside.told,
             "failures": beside.failed,
             "waiting": waiting.marks,
-            "oldest_seconds": waiting.oldest.map(|since| (Stamp::now().seconds() - since.seconds()).max(0)),
+            "under_way": beside.telling,
+            "oldest_seconds": waiting.oldest_seconds(),
             "last_error": waiting.last_error,
         },
     })

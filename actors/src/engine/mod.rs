@@ -11,6 +11,7 @@ mod list;
 mod put;
 mod start;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,8 @@ struct Inner {
     pulse: Pulse,
     is_metadata_near: bool,
     migration: OnceLock<MigrationProgress>,
+    /// Files that were copied into this store by this process, in the background or for a client.
+    migrated: AtomicU64,
     beside: OnceLock<Beside>,
 }
 
@@ -108,6 +111,17 @@ pub struct Gauges {
     pub uploads_waiting: usize,
     /// Memory taken by received bodies, in bytes.
     pub spool_bytes: u64,
+}
+
+/// What is counted of a migration since the start of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct MigrationTotals {
+    /// Whether files are being copied, or an old server stands beside this one.
+    pub is_active: bool,
+    /// Files that were copied here, in the background or because a client asked.
+    pub files_migrated: u64,
+    /// Reads of clients that the old server answered.
+    pub fallbacks: u64,
 }
 
 impl Engine {
@@ -183,6 +197,23 @@ impl Engine {
     /// How far the migration into this store is, if this process runs one.
     pub fn migration(&self) -> Option<MigrationSnapshot> {
         self.inner.migration.get().map(MigrationProgress::snapshot)
+    }
+
+    /// Whether what the old server beside this store has of a name may be a part of what it was told.
+    pub(crate) async fn doubts_old_server(&self, key: &EntryKey) -> Result<bool> {
+        match self.beside() {
+            Some(beside) => beside.doubts_name(key).await,
+            None => Ok(false),
+        }
+    }
+
+    /// What is counted of the migration into this store, for metrics.
+    pub fn migration_totals(&self) -> MigrationTotals {
+        MigrationTotals {
+            is_active: self.beside().is_some() || self.migration().is_some_and(|now| now.is_active()),
+            files_migrated: self.inner.migrated.load(Relaxed),
+            fallbacks: self.beside().map_or(0, Beside::fallbacks),
+        }
     }
 
     /// What the periodic export has done.

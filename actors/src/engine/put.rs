@@ -93,7 +93,10 @@ impl Engine {
         let put = Put { key, stamp, body, begun, mark, asked: AtomicU64::new(0), origin: Origin::Copied };
         let ended = self.store(&put).await?;
         Ok(match ended.end {
-            End::Stored => Migrated::Stored { is_new: ended.is_new },
+            End::Stored => {
+                self.inner.migrated.fetch_add(1, Ordering::Relaxed);
+                Migrated::Stored { is_new: ended.is_new }
+            }
             End::Stale { .. } => Migrated::Stale,
             End::Deleted => Migrated::Deleted,
         })

@@ -1,5 +1,6 @@
 //! Starting the tree of actors, and ending it.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -210,6 +211,7 @@ impl Engine {
             pulse,
             is_metadata_near,
             migration: OnceLock::new(),
+            migrated: AtomicU64::new(0),
             beside: OnceLock::new(),
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
