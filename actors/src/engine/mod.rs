@@ -118,6 +118,12 @@ impl Engine {
         self.inner.admission.try_enter()
     }
 
+    /// Ready when no request is inside. Keeps nobody out, and nothing of the engine alive.
+    pub fn quiet(&self) -> impl Future<Output = ()> + use<> {
+        let admission = self.inner.admission.clone();
+        async move { admission.quiet().await }
+    }
+
     /// Starts to receive a body.
     pub fn spooler(&self, encoding: BodyEncoding) -> Spooler {
         let inner = &self.inner;
