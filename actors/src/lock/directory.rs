@@ -108,7 +108,7 @@ impl Handler<Seen<AcquireLock>> for LockDirectory {
     type Result = ResponseFuture<Result<Turn>>;
 
     fn handle(&mut self, request: Seen<AcquireLock>, context: &mut Self::Context) -> Self::Result {
-        self.handle(request.take_up(), context)
+        request.take_up(|request| self.handle(request, context))
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Way<A: Actor> {
     vital: Vital,
 }
 
-/// A request whose sender knows when it is taken up, or thrown away.
+/// A request whose sender knows when it was taken up, or thrown away.
 #[derive(Debug)]
 pub struct Seen<M> {
     request: M,
@@ -37,9 +37,10 @@ impl<M: Message> Message for Seen<M> {
 }
 
 impl<M> Seen<M> {
-    /// Takes the request up.
-    pub fn take_up(self) -> M {
-        self.request
+    /// Takes the request up. A `handle` that does not come back has not done so.
+    pub fn take_up<T>(self, handle: impl FnOnce(M) -> T) -> T {
+        let Self { request, _unseen } = self;
+        handle(request)
     }
 }
 

@@ -175,7 +175,7 @@ impl Handler<Seen<UploadBlob>> for UploaderPool {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, upload: Seen<UploadBlob>, context: &mut Self::Context) -> Self::Result {
-        self.handle(upload.take_up(), context)
+        upload.take_up(|upload| self.handle(upload, context))
     }
 }
 

@@ -240,7 +240,7 @@ impl Handler<Seen<AcquireKey>> for DistributedLockActor {
     type Result = ();
 
     fn handle(&mut self, request: Seen<AcquireKey>, context: &mut Self::Context) {
-        self.handle(request.take_up(), context);
+        request.take_up(|request| self.handle(request, context));
     }
 }
 
