@@ -22,7 +22,8 @@ fn a_thread_that_comes_back_has_its_actor_rebuilt() {
     assert_eq!(told.status, 503, "{told:?}");
     eventually("it is seen", || (state(&server, "locks")? == "stuck").then_some(()));
     eventually("it is well again", || (state(&server, "locks")? == "up").then_some(()));
-    let text = server.raw_request("GET", "/api/actors").send().text();
+    let told = server.raw_request("GET", "/api/actors").send();
+    let text = told.text();
     assert!(text.contains("\"last_fault\":\"its thread does not answer\""), "{text}");
     upload(&server, "second", 0, b"second").send().assert_status(200);
     server.stop();
