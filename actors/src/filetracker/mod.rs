@@ -43,8 +43,8 @@ pub struct OldServerLimits {
     pub silence: Duration,
     /// The longest silence of a listing: the server looks at every file before it says the first names.
     pub list_silence: Duration,
-    /// Whether a file is looked at again when its bytes have come, so that bytes of one version are never taken for those
-    /// of another. With version 1 it is always done.
+    /// Whether a long file is looked at again when its bytes have come, so that bytes of one version are never taken for
+    /// those of another. With version 1 it is always done, for short ones, too.
     pub looks_again: bool,
     /// Whether a server that does not answer is left alone for a moment, and callers are told at once.
     pub breaks: bool,
