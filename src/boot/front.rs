@@ -1,8 +1,6 @@
 //! The HTTP front end a configuration asks for.
 
 use std::any::Any;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix_web::dev::Extensions;
@@ -10,13 +8,14 @@ use actix_web::web::ServiceConfig;
 use s3dedup_actors::Engine;
 
 use crate::config::Config;
+use crate::http::stopping::Stopping;
 use crate::http::{self, HttpSettings};
 
 /// The routes, for every HTTP worker.
 pub fn routes(
     config: &Config,
     engine: Engine,
-    draining: Arc<AtomicBool>,
+    stopping: Stopping,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let settings = HttpSettings {
         prefix: config.filetracker.prefix.clone(),
@@ -24,7 +23,7 @@ pub fn routes(
         body_min_rate: config.limits.body_min_rate,
         ..HttpSettings::default()
     };
-    http::configure(settings, engine, draining)
+    http::configure(settings, engine, stopping)
 }
 
 /// Sets up every accepted connection.

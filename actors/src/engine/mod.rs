@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Handler, Message};
+use actix::{Actor, Handler, Message};
 
 use self::actors::Roster;
 pub use self::actors::{ActorReport, ActorTree};
@@ -37,6 +37,7 @@ use crate::runtime::admission::{Admission, Permit};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
 use crate::runtime::pulse::Pulse;
+use crate::runtime::way::Way;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blocking::BlockingPool;
 use crate::store::meta::{MetaStore, NewIntent, Totals};
@@ -61,7 +62,7 @@ struct Inner {
     metadata: MetadataRouter,
     /// Only to be looked at: requests go through the router.
     metadata_store: Arc<dyn MetaStore>,
-    uploads: Addr<UploaderPool>,
+    uploads: Way<UploaderPool>,
     source: ContentSource,
     compute: BlockingPool,
     cache: ContentCache,
@@ -129,6 +130,12 @@ impl Engine {
     /// body is sent); [`Kind::Overloaded`] at once when there is none.
     pub fn admit(&self) -> Result<Permit> {
         self.inner.admission.try_enter()
+    }
+
+    /// Ready when no request is inside. Keeps nobody out, and nothing of the engine alive.
+    pub fn quiet(&self) -> impl Future<Output = ()> + use<> {
+        let admission = self.inner.admission.clone();
+        async move { admission.quiet().await }
     }
 
     /// Starts to receive a body.
@@ -249,11 +256,6 @@ impl Engine {
         let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
         let deadline = Instant::now() + wait_max;
         let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
-        answer.await.map_err(late)?.map_err(gone)?
+        answer.await.map_err(late)?
     }
-}
-
-/// An actor did not answer: it panicked, is being restarted or has ended.
-fn gone(error: actix::MailboxError) -> Error {
-    Error::new(Kind::Unavailable, "a part of the server is being restarted").with_source(error)
 }

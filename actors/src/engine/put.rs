@@ -7,7 +7,7 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Handler, Message};
 use rand::Rng;
 
-use super::{Engine, METADATA_WAIT_MAX, gone};
+use super::{Engine, METADATA_WAIT_MAX};
 use crate::failpoint::{self, Point};
 use crate::lock::distributed::Times;
 use crate::lock::{Lease, Turn};
@@ -168,7 +168,7 @@ impl Engine {
         }
         // When this fails the intent stays: the object may exist, and the cleaner finds it by that.
         let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
-        self.inner.uploads.send(upload).await.map_err(gone)??;
+        self.inner.uploads.ask(upload).await?;
         failpoint::hit(Point::PutBeforeCommit).await?;
         // Whoever waited for this may have stored and deleted the name since: it must not come back.
         self.inner.pulse.expect_steady_since(put.mark)?;

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
+use actix::{Actor, Addr, Arbiter, Handler, Supervised, Supervisor};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -25,11 +25,10 @@ use crate::model::{Error, KeyLayout, Kind, Result};
 use crate::runtime::admission::Admission;
 use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
-#[cfg(feature = "testkit")]
-use crate::runtime::guard::Strike;
-use crate::runtime::guard::Vital;
+use crate::runtime::guard::{Rebuild, Vital};
 use crate::runtime::guardian::{Guardian, OnFatal, StandDown, WatchChild};
 use crate::runtime::pulse::Pulse;
+use crate::runtime::way::Way;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
@@ -96,7 +95,7 @@ pub struct EngineTree {
     exporter_stats: ExporterStats,
     roster: Roster,
     #[cfg(feature = "testkit")]
-    strikes: Vec<(&'static str, actix::Recipient<Strike>)>,
+    children: Vec<(&'static str, actix::Recipient<Rebuild>)>,
 }
 
 impl Engine {
@@ -137,19 +136,15 @@ impl Engine {
             exporter: None,
             exporter_stats: ExporterStats::default(),
             #[cfg(feature = "testkit")]
-            strikes: Vec::new(),
+            children: Vec::new(),
         };
 
         let lock_stats = LockStats::default();
         let stats = lock_stats.clone();
         let locks = tree.child("locks", move |vital| LockDirectory::new(vital, stats));
-        #[cfg(feature = "testkit")]
-        tree.may_be_struck("locks", &locks);
         let distributed = match distributed {
             Some((bucket, plan)) => {
                 let actor = tree.child("locks-db", move |vital| DistributedLockActor::new(vital, plan));
-                #[cfg(feature = "testkit")]
-                tree.may_be_struck("locks-db", &actor);
                 Some(DistributedLocks::new(actor, &bucket))
             }
             None => None,
@@ -161,19 +156,14 @@ impl Engine {
             let (metadata, contents, stats) = (Arc::clone(&metadata), Arc::clone(&contents), cleaner_stats.clone());
             let plan = CleanerPlan::new(cleaner, &settings.instance, metadata, contents, stats);
             tree.cleaner = Some(plan.clone());
-            let _actor = tree.child("cleaner", move |vital| CleanerActor::new(vital, plan));
-            #[cfg(feature = "testkit")]
-            tree.may_be_struck("cleaner", &_actor);
+            tree.child("cleaner", move |vital| CleanerActor::new(vital, plan));
         }
         let metadata_store = Arc::clone(&metadata);
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
-            let actor = tree.child("metadata", move |vital| MetadataActor::new(vital, store));
-            #[cfg(feature = "testkit")]
-            tree.may_be_struck("metadata", &actor);
-            actor
+            tree.child("metadata", move |vital| MetadataActor::new(vital, store))
         });
-        let metadata = MetadataRouter::new(metadata.collect());
+        let metadata = MetadataRouter::new(metadata);
         let upload_stats = UploadStats::default();
         let stats = upload_stats.clone();
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);
@@ -183,8 +173,6 @@ impl Engine {
         let uploads = tree.child("uploads", move |vital| {
             UploaderPool::new(UploaderPoolSpec { vital, store: contents, breaker, uploaders, backlog_max, stats })
         });
-        #[cfg(feature = "testkit")]
-        tree.may_be_struck("uploads", &uploads);
         tree.arbiters.push(("guardian", root));
 
         let inner = Inner {
@@ -222,9 +210,7 @@ impl EngineTree {
     /// Keeps telling the other instances that this one is there, until it stops.
     pub fn keep_up(&mut self, membership: Membership) {
         self.membership = Some(membership.clone());
-        let _actor = self.child("cluster", move |vital| ClusterActor::new(vital, membership));
-        #[cfg(feature = "testkit")]
-        self.may_be_struck("cluster", &_actor);
+        self.child("cluster", move |vital| ClusterActor::new(vital, membership));
     }
 
     /// Migrates files into this store until that is done or the engine ends; at most one migration in the life of an
@@ -236,9 +222,7 @@ impl EngineTree {
             return;
         }
         self.migration = Some(copier.clone());
-        let _actor = self.child("migrator", move |vital| MigratorActor::new(vital, copier));
-        #[cfg(feature = "testkit")]
-        self.may_be_struck("migrator", &_actor);
+        self.child("migrator", move |vital| MigratorActor::new(vital, copier));
     }
 
     /// Lets the store stand beside an old server from now on: see the module `beside`. To be called once, before the
@@ -251,9 +235,7 @@ impl EngineTree {
         }
         self.beside = Some(beside.clone());
         let (engine, worker) = (engine.clone(), beside.clone());
-        let _actor = self.child("mirror", move |vital| MirrorActor::new(vital, engine, worker));
-        #[cfg(feature = "testkit")]
-        self.may_be_struck("mirror", &_actor);
+        self.child("mirror", move |vital| MirrorActor::new(vital, engine, worker));
         if let Some((_, arbiter)) = self.arbiters.last() {
             beside.work_on(arbiter.handle());
         }
@@ -263,16 +245,14 @@ impl EngineTree {
     pub fn export(&mut self, settings: ExporterSettings, instance: &str, metadata: Arc<dyn MetaCare>) -> Result<()> {
         let plan = ExporterPlan::new(settings, instance, metadata, self.exporter_stats.clone())?;
         self.exporter = Some(plan.clone());
-        let _actor = self.child("exporter", move |vital| ExporterActor::new(vital, plan));
-        #[cfg(feature = "testkit")]
-        self.may_be_struck("exporter", &_actor);
+        self.child("exporter", move |vital| ExporterActor::new(vital, plan));
         Ok(())
     }
 
     /// Starts a supervised child on an arbiter of its own and has it watched.
-    fn child<A>(&mut self, name: &'static str, make: impl FnOnce(Vital) -> A + Send + 'static) -> Addr<A>
+    fn child<A>(&mut self, name: &'static str, make: impl FnOnce(Vital) -> A + Send + 'static) -> Way<A>
     where
-        A: Supervised + Actor<Context = actix::Context<A>>,
+        A: Supervised + Actor<Context = actix::Context<A>> + Handler<Rebuild>,
     {
         let arbiter = Arbiter::new();
         let vital = Vital::new(name, self.guardian.clone().recipient());
@@ -281,34 +261,45 @@ impl EngineTree {
         let (watched, listed) = (child.clone(), child.clone());
         self.roster.add(health.clone(), move || listed.connected());
         let is_alive = Box::new(move || watched.connected());
-        self.guardian.do_send(WatchChild { vital: health, is_alive, arbiter: arbiter.handle() });
+        let silent = child.clone();
+        let rebuild = Box::new(move || silent.do_send(Rebuild::WasStuck));
+        let vital = health.clone();
+        self.guardian.do_send(WatchChild { vital, is_alive, arbiter: arbiter.handle(), rebuild });
         self.arbiters.push((name, arbiter));
-        child
+        #[cfg(feature = "testkit")]
+        self.children.push((name, child.clone().recipient()));
+        Way::new(child, health)
     }
 
     /// Makes actors panic, for tests: all of that name.
     #[cfg(feature = "testkit")]
     pub fn strike(&self, name: &str) {
-        for (_, actor) in self.strikes.iter().filter(|(known, _)| *known == name) {
-            actor.do_send(Strike);
+        for (_, actor) in self.children.iter().filter(|(known, _)| *known == name) {
+            actor.do_send(Rebuild::Panic);
         }
     }
 
-    /// Keeps the threads of actors of that name, for tests.
+    /// Lets actors end with an error, for tests: all of that name.
     #[cfg(feature = "testkit")]
-    pub fn block(&self, name: &str, time: Duration) {
-        for (_, arbiter) in self.arbiters.iter().filter(|(known, _)| *known == name) {
-            arbiter.spawn_fn(move || std::thread::sleep(time));
+    pub fn fail(&self, name: &str) {
+        for (_, actor) in self.children.iter().filter(|(known, _)| *known == name) {
+            actor.do_send(Rebuild::Error);
         }
     }
 
-    /// Lets [`EngineTree::strike`] reach an actor.
+    /// Keeps the threads of actors of that name, for tests, each until what is returned for it is dropped.
     #[cfg(feature = "testkit")]
-    fn may_be_struck<A>(&mut self, name: &'static str, actor: &Addr<A>)
-    where
-        A: Actor<Context = actix::Context<A>> + actix::Handler<Strike>,
-    {
-        self.strikes.push((name, actor.clone().recipient()));
+    pub fn hold(&self, name: &str) -> Vec<std::sync::mpsc::Sender<()>> {
+        let named = self.arbiters.iter().filter(|(known, _)| *known == name);
+        let hold = |(_, arbiter): &(&'static str, Arbiter)| {
+            let (release, gate) = std::sync::mpsc::channel::<()>();
+            // The end of the other side is the signal.
+            arbiter.spawn_fn(move || {
+                let _ = gate.recv();
+            });
+            release
+        };
+        named.map(hold).collect()
     }
 
     /// Waits until no request is inside, at most `requests_wait_max`, then ends the actors and their

@@ -6,3 +6,4 @@ pub mod budget;
 pub mod guard;
 pub mod guardian;
 pub mod pulse;
+pub mod way;
