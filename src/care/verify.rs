@@ -83,6 +83,10 @@ fn text(report: &VerifyReport) -> String {
     let _ =
         writeln!(out, "{status}: {names} names, {contents} contents {depth} ({stored_bytes} bytes) in {seconds:.1} s");
     out.push_str(&list(&report.damages, report.damages_left_off));
+    if !report.cleared.is_empty() {
+        let count = report.cleared.len();
+        let _ = writeln!(out, "note: {count} objects that a read found damaged are whole; s3dedup repair notes that");
+    }
     if orphans.objects > 0 {
         let (objects, bytes) = (orphans.objects, orphans.bytes);
         let _ = writeln!(out, "note: {objects} objects ({bytes} bytes) that nothing knows of; no damage");

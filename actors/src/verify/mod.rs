@@ -2,7 +2,8 @@
 //!
 //! First the metadata are looked over as they are at one moment. Then every content's object is looked for: in a
 //! listing of the content store that is walked beside the contents, in memory that does not grow with either. With
-//! `deep` every object is read, and both hashes and both sizes are computed again. At last the objects that nothing
+//! `deep` every object is read, and both hashes and both sizes are computed again; without it only those that a server has
+//! found missing or damaged. At last the objects that nothing
 //! knows of are counted.
 //!
 //! Servers may go on meanwhile: what seems to be damage is looked at again, with the metadata read anew after the
@@ -98,7 +99,8 @@ pub async fn verify(
     let expected = |number: i64| u64::try_from(number).unwrap_or_default();
     tools.progress.expect(expected(audit.counted.contents), expected(audit.counted.stored_bytes));
     let (damages, left_off) = (Vec::new(), audit.left_off);
-    let mut run = Run { stores, settings, tools, state: state.clone(), damages, left_off, unreadable: 0 };
+    let cleared = Vec::new();
+    let mut run = Run { stores, settings, tools, state: state.clone(), damages, left_off, cleared, unreadable: 0 };
     run.look_again(&state).await?;
     run.tools.progress.enter(Phase::Contents);
     run.contents().await?;
@@ -116,6 +118,7 @@ pub async fn verify(
         names: audit.counted.entries,
         damages,
         damages_left_off: run.left_off,
+        cleared: run.cleared,
         orphans,
         seconds: begun.elapsed().as_secs_f64(),
     })
@@ -128,6 +131,7 @@ struct Run<'a, 't> {
     state: VerifyState,
     damages: Vec<Damage>,
     left_off: u64,
+    cleared: Vec<BlobKey>,
     /// Objects in a row that could not be read.
     unreadable: u64,
 }
@@ -138,8 +142,8 @@ impl Run<'_, '_> {
         self.state.damaged.clear();
         for digest in &former.damaged {
             let Some(content) = content_now(self.stores, *digest).await? else { continue };
-            let damage = check(self.stores, self.settings, self.tools.examiner, content).await?;
-            self.note(damage.damage)?;
+            let checked = check(self.stores, self.settings, self.tools.examiner, content).await?;
+            self.note(checked)?;
         }
         Ok(())
     }
@@ -153,8 +157,8 @@ impl Run<'_, '_> {
                 let (content, seems_whole) = found?;
                 failpoint::hit(Point::VerifyBeforeContent).await?;
                 let Recipe::Whole(blob) = &content.recipe;
-                if seems_whole && !settings.deep {
-                    return Ok(Checked { digest: content.digest, stored_bytes: blob.stored_size, damage: None });
+                if seems_whole && !settings.deep && !content.is_suspect {
+                    return Ok(Checked::whole(&content, blob));
                 }
                 // Never closed.
                 let _place = reading.acquire().await;
@@ -169,7 +173,7 @@ impl Run<'_, '_> {
             self.state.contents += 1;
             self.state.stored_bytes += checked.stored_bytes;
             self.tools.progress.advance(self.state.contents, self.state.stored_bytes);
-            self.note(checked.damage)?;
+            self.note(checked)?;
             if saved.elapsed() >= SAVE_EVERY {
                 (self.tools.save)(&self.state)?;
                 saved = Instant::now();
@@ -178,7 +182,12 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    fn note(&mut self, damage: Option<Damage>) -> Result<()> {
+    fn note(&mut self, Checked { damage, cleared, .. }: Checked) -> Result<()> {
+        if let Some(key) = cleared
+            && self.cleared.len() < DAMAGES_MAX
+        {
+            self.cleared.push(key);
+        }
         let is_unreadable = damage.as_ref().is_some_and(|damage| damage.kind == DamageKind::Unreadable);
         self.unreadable = if is_unreadable { self.unreadable + 1 } else { 0 };
         if self.unreadable >= UNREADABLE_MAX {
@@ -219,6 +228,15 @@ struct Checked {
     digest: Digest,
     stored_bytes: u64,
     damage: Option<Damage>,
+    /// Its object, when it is whole and noted to be missing or damaged.
+    cleared: Option<BlobKey>,
+}
+
+impl Checked {
+    fn whole(content: &StoredContent, blob: &StoredBlob) -> Self {
+        let cleared = content.is_suspect.then_some(blob.key);
+        Self { digest: content.digest, stored_bytes: blob.stored_size, damage: None, cleared }
+    }
 }
 
 /// Looks at one content's object, again and again while its metadata change.
@@ -235,13 +253,14 @@ async fn check(
         let found = look(stores, settings, examiner, &content, blob).await;
         let found = found.map_err(|error| named(error, &blob.key))?;
         let Some(kind) = found else {
-            return Ok(Checked { digest, stored_bytes: blob.stored_size, damage: None });
+            return Ok(Checked::whole(&content, blob));
         };
         match content_now(stores, digest).await? {
-            None => return Ok(Checked { digest, stored_bytes: 0, damage: None }),
+            None => return Ok(Checked { digest, stored_bytes: 0, damage: None, cleared: None }),
             Some(now) if (now.logical_size, &now.recipe) == (content.logical_size, &content.recipe) => {
                 let damage = Damage::of_object(kind, blob.key);
-                return Ok(Checked { digest, stored_bytes: blob.stored_size, damage: Some(damage) });
+                let stored_bytes = blob.stored_size;
+                return Ok(Checked { digest, stored_bytes, damage: Some(damage), cleared: None });
             }
             Some(now) => content = now,
         }
@@ -256,7 +275,8 @@ async fn look(
     content: &StoredContent,
     blob: &StoredBlob,
 ) -> Result<Option<DamageKind>> {
-    if !settings.deep {
+    // Whoever found it damaged has read it.
+    if !settings.deep && !content.is_suspect {
         let Some(reader) = stores.contents.open(&blob.key, None).await? else {
             return Ok(Some(DamageKind::MissingObject));
         };

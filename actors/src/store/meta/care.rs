@@ -9,6 +9,9 @@ use crate::model::{BlobKey, Digest, EntryKey, Result, Stamp, StoredBlob};
 /// The time since which held contents are unused: later than any time.
 pub(super) const HELD: Stamp = Stamp::from_seconds(i64::MAX);
 
+/// Why an object is in quarantine that an upload of its content replaced.
+pub(super) const HEALED: &str = "it was found missing or damaged, and its content was uploaded anew";
+
 /// Rows that contradict each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Finding {
@@ -181,14 +184,16 @@ pub trait MetaCare: MetaStore {
     async fn release_held(&self, rows: usize) -> Result<u64>;
 
     /// Puts an object into quarantine: it is not deleted and never becomes the object of a content again. Where it
-    /// is a content's object it stays that. One beyond
+    /// is a content's object it stays that until the content is uploaded anew, see
+    /// [`note_damaged`](MetaStore::note_damaged). One beyond
     /// [`GENERATION_OF_ORPHAN_MAX`](super::GENERATION_OF_ORPHAN_MAX) needs no quarantine.
     async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()>;
 
     /// Objects in quarantine, by digest and generation, after `after`.
     async fn list_quarantined(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>>;
 
-    /// Takes an object out of quarantine: it is what it was before. `false` when it was not there.
+    /// Takes an object out of quarantine: it is what it was before. `false` when it was not there. What
+    /// [`note_damaged`](MetaStore::note_damaged) noted of it is taken back in any case.
     async fn lift_quarantine(&self, key: BlobKey) -> Result<bool>;
 
     /// Condemns an object in quarantine, so that the cleaner deletes it. Only when its content has the object `instead`,

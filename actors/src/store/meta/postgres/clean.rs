@@ -41,8 +41,10 @@ const CONDEMN: Sql = Sql {
 };
 
 const LIST_INTENTS: Sql = Sql {
-    text: "SELECT id, digest, generation, key_depth, made_at FROM s3dedup.intents
-        WHERE id > $1 AND made_at <= $2 ORDER BY id LIMIT $3",
+    text: "SELECT id, digest, generation, key_depth, made_at FROM s3dedup.intents i
+        WHERE id > $1 AND made_at <= $2 AND NOT EXISTS (
+            SELECT 1 FROM s3dedup.quarantined q WHERE q.digest = i.digest AND q.generation = i.generation)
+        ORDER BY id LIMIT $3",
     types: &[Type::INT8, Type::INT8, Type::INT8],
 };
 
@@ -61,7 +63,8 @@ const FORGET: Sql =
     Sql { text: "SELECT s3dedup.forget($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::BYTEA_ARRAY, Type::INT8_ARRAY] };
 
 const LIST_CONTENTS: Sql = Sql {
-    text: "SELECT c.digest, c.logical_size, r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
+    text: "SELECT c.digest, c.logical_size, r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash,
+            r.suspect_since IS NOT NULL
         FROM s3dedup.contents c JOIN s3dedup.representations r ON r.digest = c.digest
         WHERE c.digest > $1 ORDER BY c.digest LIMIT $2",
     types: &[Type::BYTEA, Type::INT8],
@@ -220,6 +223,7 @@ pub(super) async fn list_contents(
             logical_size: unsigned(column(row, 1)?)?,
             recipe: Recipe::Whole(stored_blob(row, 2, digest)?),
             references: None,
+            is_suspect: column(row, 7)?,
         })
     };
     rows.iter().map(content).collect()

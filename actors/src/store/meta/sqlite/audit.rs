@@ -186,7 +186,9 @@ mod tests {
                 connection.execute("INSERT INTO contents VALUES (?1, ?2, ?3, ?4)", row).unwrap();
             }
             let row = params![digest, [0u8; 32]];
-            connection.execute("INSERT INTO representations VALUES (?1, 'whole', 0, 2, 'gzip', 5, ?2)", row).unwrap();
+            connection
+                .execute("INSERT INTO representations VALUES (?1, 'whole', 0, 2, 'gzip', 5, ?2, NULL)", row)
+                .unwrap();
             for name in 0..i64::from(byte % 4) {
                 let row = params![format!("{byte}/{name}"), digest];
                 connection.execute("INSERT INTO entries VALUES (1, ?1, 1, ?2, NULL)", row).unwrap();

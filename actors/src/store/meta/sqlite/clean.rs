@@ -73,8 +73,10 @@ pub(super) fn list_intents(
     rows: usize,
 ) -> Result<Vec<OldIntent>> {
     let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT id, digest, generation, key_depth, made_at FROM intents
-        WHERE id > ?1 AND made_at <= ?2 ORDER BY id LIMIT ?3";
+    let sql = "SELECT id, digest, generation, key_depth, made_at FROM intents i
+        WHERE id > ?1 AND made_at <= ?2
+            AND NOT EXISTS (SELECT 1 FROM quarantined q WHERE q.digest = i.digest AND q.generation = i.generation)
+        ORDER BY id LIMIT ?3";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let after = after.map_or(i64::MIN, |intent| intent.0);
     let rows = statement.query_map(params![after, made_before.seconds(), to_sql(rows as u64)?], |row| {
@@ -100,7 +102,9 @@ pub(super) fn condemn_intents(
 
 fn condemn_intent(connection: &Connection, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
     let failed = |error| sql_error("write to the database", error);
-    let sql = "DELETE FROM intents WHERE id = ?1 AND made_at <= ?2 RETURNING digest, generation, key_depth";
+    let sql = "DELETE FROM intents AS i WHERE id = ?1 AND made_at <= ?2
+            AND NOT EXISTS (SELECT 1 FROM quarantined q WHERE q.digest = i.digest AND q.generation = i.generation)
+        RETURNING digest, generation, key_depth";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let row = statement
         .query_row(params![intent.0, made_before.seconds()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
@@ -153,16 +157,16 @@ pub(super) fn forget(connection: &Connection, keys: &[BlobKey]) -> Result<()> {
 pub(super) fn list_contents(connection: &Connection, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT c.digest, c.logical_size, c.refs,
-            r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
+            r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash, r.suspect_since IS NOT NULL
         FROM contents c JOIN representations r ON r.digest = c.digest
         WHERE c.digest > ?1 ORDER BY c.digest LIMIT ?2";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let after = after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
     let rows = statement.query_map(params![after, to_sql(rows as u64)?], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, raw_blob(row, 3)?))
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, raw_blob(row, 3)?, row.get(8)?))
     });
-    let content = |row: rusqlite::Result<(Vec<u8>, i64, i64, RawBlob)>| {
-        let (digest, logical_size, refs, blob) = row.map_err(failed)?;
+    let content = |row: rusqlite::Result<(Vec<u8>, i64, i64, RawBlob, bool)>| {
+        let (digest, logical_size, refs, blob, is_suspect) = row.map_err(failed)?;
         let digest = read_digest(&digest)?;
         let unsigned = |number: i64| u64::try_from(number).map_err(|_| damaged("negative number"));
         Ok(StoredContent {
@@ -170,6 +174,7 @@ pub(super) fn list_contents(connection: &Connection, after: Option<Digest>, rows
             logical_size: unsigned(logical_size)?,
             recipe: Recipe::Whole(blob.into_blob(digest)?),
             references: Some(unsigned(refs)?),
+            is_suspect,
         })
     };
     rows.map_err(failed)?.map(content).collect()
@@ -216,7 +221,8 @@ pub(super) fn read_digest(bytes: &[u8]) -> Result<Digest> {
 }
 
 pub(super) fn add_condemned(connection: &Connection, key: BlobKey) -> Result<()> {
-    let sql = "INSERT INTO condemned (digest, generation, key_depth, condemned_at) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT INTO condemned (digest, generation, key_depth, condemned_at) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT DO NOTHING";
     let now = Stamp::now().seconds();
     let generation = to_sql(key.generation)?;
     execute(connection, sql, params![key.digest.as_bytes(), generation, key.layout.depth(), now]).map(drop)

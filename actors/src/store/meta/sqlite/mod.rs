@@ -131,6 +131,10 @@ impl MetaStore for SqliteStore {
         self.writer.run(move |connection| put::commit(connection, &commit)).await
     }
 
+    async fn note_damaged(&self, key: BlobKey) -> Result<()> {
+        self.writer.run(move |connection| put::note_damaged(connection, key)).await
+    }
+
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
         self.writer.run(move |connection| put::delete(connection, &key, stamp)).await
     }
