@@ -9,7 +9,7 @@ use s3dedup_actors::verify::{self, Damage, Progress, Tools, VerifyReport, Verify
 use serde_json::Value;
 
 use super::progress::Shown;
-use super::{CONCURRENCY, ReportTo, attach, check_match, examiner, identity, replace, run};
+use super::{CONCURRENCY, Empty, ReportTo, attach, check_match_but, examiner, identity, replace, run};
 use crate::config::Config;
 use crate::exit;
 
@@ -33,7 +33,7 @@ pub struct VerifyOptions {
 pub fn verify(config: &Config, options: &VerifyOptions) -> u8 {
     run(config, async {
         let stores = attach(config).await?;
-        check_match(&stores).await?;
+        check_match_but(&stores, Empty::Damaged).await?;
         let identity = identity(config);
         let state = match &options.resume {
             Some(file) => read_state(file, &identity, options.deep)?,
@@ -114,6 +114,9 @@ fn line(damage: &Damage) -> String {
     use s3dedup_actors::verify::DamageKind::Totals;
     if let Totals { total, stored, counted } = damage.kind {
         return format!("{} {total} stored={stored} counted={counted}", damage.word());
+    }
+    if let Some(row) = &damage.row {
+        return format!("{} {}: {}", damage.word(), row.place, row.why);
     }
     let names: Vec<String> = damage.names.iter().map(|name| format!("{:?}", name.name())).collect();
     let more = if damage.more_names { ", .." } else { "" };

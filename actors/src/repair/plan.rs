@@ -155,6 +155,9 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
             None => lost.push(loss.damage.clone()),
         }
     }
+    // Nobody knows what was there.
+    let unreadable = found.damages.iter().filter(|damage| damage.kind == DamageKind::UnreadableRow);
+    lost.extend(unreadable.cloned());
     actions.extend(found.cleared.iter().map(|key| Action::Clear { key: *key }));
     let wrong = found.damages.iter().filter(|damage| !damage.is_loss());
     recount.extend(wrong.filter(|damage| matches!(damage.kind, DamageKind::Metadata(_))).map(|damage| damage.digest));

@@ -23,8 +23,9 @@ fn intent() -> NewIntent {
 
 /// Nothing contradicts itself.
 async fn assert_whole(store: &Store) {
-    let Audit { findings, left_off, noted, counted } = ok(store.audit(100).await);
+    let Audit { findings, left_off, unreadable, is_cut, noted, counted } = ok(store.audit(100).await);
     assert_eq!((findings, left_off), (Vec::new(), 0));
+    assert_eq!((unreadable, is_cut), (Vec::new(), false));
     assert_eq!(noted, counted);
     assert_eq!(noted, AuditTotals::from(ok(store.totals().await)));
 }

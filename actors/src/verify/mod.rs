@@ -38,7 +38,7 @@ use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Error, Kind, Recipe, Result, StoredBlob};
 use crate::patience::patiently;
 use crate::store::blob::BlobStore;
-use crate::store::meta::{MetaCare, StoredContent};
+use crate::store::meta::{MetaCare, StoredContent, Unreadable};
 
 /// Contents of one page.
 const PAGE_ROWS: usize = 1000;
@@ -105,7 +105,15 @@ pub async fn verify(
     run.tools.progress.enter(Phase::Contents);
     run.contents().await?;
     run.tools.progress.enter(Phase::Orphans);
-    let orphans = orphans::find(stores).await?;
+    let orphans = match orphans::find(stores).await {
+        // What is known of objects cannot be read, so none can be said to be unknown.
+        Err(error) if error.kind() == Kind::Corrupt => {
+            let place = "what is known of objects".to_owned();
+            run.note_row(Unreadable { place, why: error.to_string() });
+            Orphans::default()
+        }
+        found => found?,
+    };
     run.tools.progress.enter(Phase::Names);
     let mut damages = damage::of_audit(&audit);
     damages.append(&mut run.damages);
@@ -140,6 +148,9 @@ impl Run<'_, '_> {
     /// What an interrupted run found may have been repaired since.
     async fn look_again(&mut self, former: &VerifyState) -> Result<()> {
         self.state.damaged.clear();
+        for row in std::mem::take(&mut self.state.unreadable) {
+            self.note_row(row);
+        }
         for digest in &former.damaged {
             let Some(content) = content_now(self.stores, *digest).await? else { continue };
             let checked = check(self.stores, self.settings, self.tools.examiner, content).await?;
@@ -154,21 +165,30 @@ impl Run<'_, '_> {
         let reading = &reading;
         let mut checks = expected(stores, self.state.after)
             .map(|found| async move {
-                let (content, seems_whole) = found?;
+                let (content, seems_whole) = match found? {
+                    Expected::Content(content, seems_whole) => (content, seems_whole),
+                    Expected::Unreadable(row) => return Ok(Looked::Unreadable(row)),
+                };
                 failpoint::hit(Point::VerifyBeforeContent).await?;
                 let Recipe::Whole(blob) = &content.recipe;
                 if seems_whole && !settings.deep && !content.is_suspect {
-                    return Ok(Checked::whole(&content, blob));
+                    return Ok(Looked::Content(Checked::whole(&content, blob)));
                 }
                 // Never closed.
                 let _place = reading.acquire().await;
-                check(stores, settings, examiner, content).await
+                check(stores, settings, examiner, content).await.map(Looked::Content)
             })
             .buffered(settings.concurrency.max(1) * AHEAD)
             .boxed_local();
         let mut saved = Instant::now();
         while let Some(checked) = checks.next().await {
-            let checked = checked?;
+            let checked = match checked? {
+                Looked::Content(checked) => checked,
+                Looked::Unreadable(row) => {
+                    self.note_row(row);
+                    continue;
+                }
+            };
             self.state.after = Some(checked.digest);
             self.state.contents += 1;
             self.state.stored_bytes += checked.stored_bytes;
@@ -180,6 +200,18 @@ impl Run<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// One that the audit came upon, too, is told once.
+    fn note_row(&mut self, row: Unreadable) {
+        self.state.unreadable.push(row.clone());
+        let damage = Damage::unreadable(row);
+        if self.damages.len() >= DAMAGES_MAX {
+            self.left_off += 1;
+            self.state.unreadable.pop();
+        } else if !self.damages.contains(&damage) {
+            self.damages.push(damage);
+        }
     }
 
     fn note(&mut self, Checked { damage, cleared, .. }: Checked) -> Result<()> {
@@ -205,21 +237,39 @@ impl Run<'_, '_> {
     }
 }
 
-/// Contents after a digest, each with whether its object is listed as it should be.
-fn expected(
-    stores: &Stores,
-    after: Option<Digest>,
-) -> impl futures_util::Stream<Item = Result<(StoredContent, bool)>> + '_ {
+/// What the metadata have next.
+enum Expected {
+    /// A content, and whether its object is listed as it should be.
+    Content(StoredContent, bool),
+    Unreadable(Unreadable),
+}
+
+/// What became of it.
+enum Looked {
+    Content(Checked),
+    Unreadable(Unreadable),
+}
+
+/// Contents after a digest, and rows among them that cannot be read.
+fn expected(stores: &Stores, after: Option<Digest>) -> impl futures_util::Stream<Item = Result<Expected>> + '_ {
     let walk = objects::Walk::new(stores.contents.clone());
-    stream::try_unfold((walk, VecDeque::new(), after), move |(mut walk, mut page, after)| async move {
-        if page.is_empty() {
-            page = patiently(async || stores.metadata.list_contents(after, PAGE_ROWS).await).await?.into();
+    let next = Some(after.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()));
+    let state = (walk, VecDeque::new(), Vec::new(), next);
+    stream::try_unfold(state, move |(mut walk, mut page, mut unreadable, mut next)| async move {
+        loop {
+            if let Some(row) = unreadable.pop() {
+                return Ok(Some((Expected::Unreadable(row), (walk, page, unreadable, next))));
+            }
+            let content: Option<StoredContent> = page.pop_front();
+            if let Some(content) = content {
+                let Recipe::Whole(blob) = &content.recipe;
+                let seems_whole = walk.size_of(&blob.key).await? == Some(blob.stored_size);
+                return Ok(Some((Expected::Content(content, seems_whole), (walk, page, unreadable, next))));
+            }
+            let Some(after) = next.take() else { return Ok(None) };
+            let survey = patiently(async || stores.metadata.survey(after.clone(), PAGE_ROWS).await).await?;
+            (page, unreadable, next) = (survey.contents.into(), survey.unreadable, survey.next);
         }
-        let Some(content): Option<StoredContent> = page.pop_front() else { return Ok(None) };
-        let after = Some(content.digest);
-        let Recipe::Whole(blob) = &content.recipe;
-        let seems_whole = walk.size_of(&blob.key).await? == Some(blob.stored_size);
-        Ok(Some(((content, seems_whole), (walk, page, after))))
     })
 }
 
@@ -329,8 +379,10 @@ pub(crate) async fn read(stores: &Stores, examiner: &Examiner, key: &BlobKey) ->
 
 /// What is known of a content now.
 pub async fn content_now(stores: &Stores, digest: Digest) -> Result<Option<StoredContent>> {
-    let found = patiently(async || stores.metadata.list_contents(before(digest), 1).await).await?;
-    Ok(found.into_iter().next().filter(|content| content.digest == digest))
+    let after = before(digest).map_or_else(Vec::new, |before| before.as_bytes().to_vec());
+    // The row behind it may be one that cannot be read, which is nobody's business here.
+    let found = patiently(async || stores.metadata.survey(after.clone(), 1).await).await?;
+    Ok(found.contents.into_iter().next().filter(|content| content.digest == digest))
 }
 
 /// The digest right before; `None` for the first one of all.

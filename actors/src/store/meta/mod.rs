@@ -16,7 +16,9 @@ mod mirror;
 mod postgres;
 mod sqlite;
 
-pub use care::{Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome};
+pub use care::{
+    Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome, Survey, Unreadable,
+};
 pub use journal::{Fate, Migration, MigrationCounts, MigrationId, MigrationJournal, MigrationState, Trouble};
 pub use mirror::{ClaimId, Claimed, KnownHere, Mark, MarkSummary, MirrorJournal, Origin, Settled};
 pub use postgres::PostgresStore;

@@ -8,8 +8,10 @@ use tokio_postgres::types::{ToSql, Type};
 use super::database::{Again, Database, Sql};
 use super::read::{blob_key, column, damaged, digest, stored_blob, unsigned};
 use super::write::signed;
-use crate::model::{BlobKey, Digest, Recipe, Result, Stamp, StoredBlob};
-use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
+use crate::model::{BlobKey, Digest, Kind, Recipe, Result, Stamp, StoredBlob};
+use crate::store::meta::{
+    GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, Survey, Unreadable, UnusedContent, UnusedPage,
+};
 
 /// So many contents are dealt with in one transaction: each takes a place in the server's table of locks.
 pub(super) const PER_TRANSACTION: usize = 100;
@@ -216,17 +218,38 @@ pub(super) async fn list_contents(
 ) -> Result<Vec<StoredContent>> {
     let after = after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
     let rows = database.read(&LIST_CONTENTS, &[&after, &limit(rows)]).await?;
-    let content = |row: &Row| {
-        let digest = digest(row, 0)?;
-        Ok(StoredContent {
-            digest,
-            logical_size: unsigned(column(row, 1)?)?,
-            recipe: Recipe::Whole(stored_blob(row, 2, digest)?),
-            references: None,
-            is_suspect: column(row, 7)?,
-        })
-    };
-    rows.iter().map(content).collect()
+    rows.iter().map(stored_content).collect()
+}
+
+/// Reads the columns of [`LIST_CONTENTS`].
+fn stored_content(row: &Row) -> Result<StoredContent> {
+    let digest = digest(row, 0)?;
+    Ok(StoredContent {
+        digest,
+        logical_size: unsigned(column(row, 1)?)?,
+        recipe: Recipe::Whole(stored_blob(row, 2, digest)?),
+        references: None,
+        is_suspect: column(row, 7)?,
+    })
+}
+
+/// See [`MetaCare::survey`](crate::store::meta::MetaCare::survey).
+pub(super) async fn survey(database: &Database, after: &[u8], rows_max: usize) -> Result<Survey> {
+    let rows = database.read(&LIST_CONTENTS, &[&after, &limit(rows_max)]).await?;
+    let mut survey = Survey::default();
+    for row in &rows {
+        match stored_content(row) {
+            Ok(content) => survey.contents.push(content),
+            Err(error) if error.kind() == Kind::Corrupt => {
+                let place = format!("contents {}", hex::encode(column::<&[u8]>(row, 0)?));
+                survey.unreadable.push(Unreadable { place, why: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let last = rows.last().filter(|_| rows.len() == rows_max);
+    survey.next = last.map(|row| column::<&[u8]>(row, 0).map(<[u8]>::to_vec)).transpose()?;
+    Ok(survey)
 }
 
 /// See [`MetaStore::are_known`](crate::store::meta::MetaStore::are_known).

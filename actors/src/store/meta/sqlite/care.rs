@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::clean::{add_condemned, read_digest};
+use super::clean::{add_condemned, read_digest, survey};
 use super::put::{
     clear_damaged, execute, insert_content, insert_representation, logical_size, note_damaged, references, take_intent,
 };
@@ -14,12 +14,17 @@ use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBl
 use crate::store::meta::care::HELD;
 use crate::store::meta::{
     Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
+    Survey,
 };
 
 #[async_trait]
 impl MetaCare for SqliteStore {
     async fn audit(&self, findings_max: usize) -> Result<Audit> {
         self.read(move |connection| audit::audit(connection, findings_max)).await
+    }
+
+    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
+        self.read(move |connection| survey(connection, &after, rows)).await
     }
 
     async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
