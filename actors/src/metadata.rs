@@ -12,7 +12,7 @@ use std::time::Instant;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Context, Handler, Message, Response, ResponseFuture, Supervised};
 
-use crate::model::{Entry, EntryKey, Error, Kind, Result, Stamp};
+use crate::model::{BlobKey, Entry, EntryKey, Error, Kind, Result, Stamp};
 use crate::runtime::guard::{ActorState, Vital, can_be_rebuilt};
 use crate::runtime::way::{Way, gone};
 use crate::store::meta::{
@@ -179,6 +179,12 @@ pub struct CommitDeleteBeside {
     pub stamp: Stamp,
 }
 
+/// Request: notes that an object is missing or damaged, so that the next upload of its content takes its place. Idempotent: a
+/// note is there or not. Permit: the caller's.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<()>")]
+pub struct NoteDamaged(pub BlobKey);
+
 /// Request: totals over everything. Idempotent: a read. Permit: none.
 #[derive(Message, Debug)]
 #[rtype(result = "Result<Totals>")]
@@ -245,6 +251,7 @@ forward! {
     CommitPut => PutCommit, |store, request| store.commit_put(request);
     CommitDelete => DeleteOutcome, |store, request| store.delete(request.key, request.stamp);
     CommitDeleteBeside => DeleteOutcome, |store, request| store.delete_beside(request.key, request.stamp);
+    NoteDamaged => (), |store, request| store.note_damaged(request.0);
     ListPage => NamePage, |store, request| store.list(request);
     GetTotals => Totals, |store, _request| store.totals();
     Probe => (), |store, _request| store.probe();

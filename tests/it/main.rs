@@ -10,6 +10,7 @@ mod care;
 mod clean;
 mod client;
 mod cluster;
+mod damage;
 mod dedup;
 mod drain;
 mod durability;

@@ -59,7 +59,7 @@ pub struct Engine {
 struct Inner {
     admission: Admission,
     locks: Locks,
-    metadata: MetadataRouter,
+    metadata: Arc<MetadataRouter>,
     /// Only to be looked at: requests go through the router.
     metadata_store: Arc<dyn MetaStore>,
     uploads: Way<UploaderPool>,

@@ -19,9 +19,9 @@ use crate::lock::distributed::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
 };
 use crate::lock::{LockDirectory, LockStats, Locks};
-use crate::metadata::{MetadataActor, MetadataRouter};
+use crate::metadata::{MetadataActor, MetadataRouter, NoteDamaged};
 use crate::migrator::{Copier, MigrationPlan, MigratorActor};
-use crate::model::{Error, KeyLayout, Kind, Result};
+use crate::model::{BlobKey, Error, KeyLayout, Kind, Result};
 use crate::runtime::admission::Admission;
 use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
@@ -38,6 +38,8 @@ use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 /// How long threads may take to end: one may be inside a call that does not return, and the last one
 /// to end closes the database.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
+/// How long a read waits until the damage that it found is noted: its client waits, too.
+const NOTE_MAX: Duration = Duration::from_secs(1);
 /// How long the guardian may take to stop watching.
 const STAND_DOWN_MAX: Duration = Duration::from_secs(1);
 /// How long the other instances may take to hear that this one goes.
@@ -163,7 +165,7 @@ impl Engine {
             let store = Arc::clone(&metadata);
             tree.child("metadata", move |vital| MetadataActor::new(vital, store))
         });
-        let metadata = MetadataRouter::new(metadata);
+        let metadata = Arc::new(MetadataRouter::new(metadata));
         let upload_stats = UploadStats::default();
         let stats = upload_stats.clone();
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);
@@ -175,6 +177,8 @@ impl Engine {
         });
         tree.arbiters.push(("guardian", root));
 
+        let router = Arc::clone(&metadata);
+        let damage = Damage::new(move |key| note_damaged(Arc::clone(&router), key));
         let inner = Inner {
             admission: tree.admission.clone(),
             locks,
@@ -192,7 +196,7 @@ impl Engine {
             upload_stats,
             cleaner_stats,
             exporter_stats: tree.exporter_stats.clone(),
-            damage: Damage::default(),
+            damage,
             roster: tree.roster.clone(),
             content_breaker,
             uploaders,
@@ -204,6 +208,14 @@ impl Engine {
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }
+}
+
+/// Tells uploads that an object is missing or damaged.
+async fn note_damaged(metadata: Arc<MetadataRouter>, key: BlobKey) -> Result<()> {
+    let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
+    let deadline = Instant::now() + NOTE_MAX;
+    let noted = timeout_at(deadline, metadata.ask(NoteDamaged(key), deadline.into_std()));
+    noted.await.map_err(late)?
 }
 
 impl EngineTree {
