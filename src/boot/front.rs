@@ -3,18 +3,17 @@
 use std::any::Any;
 use std::time::Duration;
 
-use actix_web::dev::Extensions;
-use actix_web::web::ServiceConfig;
-use s3dedup_actors::Engine;
-
 use crate::config::Config;
 use crate::http::stopping::Stopping;
 use crate::http::{self, HttpSettings};
+use crate::observe::Observer;
+use actix_web::dev::Extensions;
+use actix_web::web::ServiceConfig;
 
 /// The routes, for every HTTP worker.
 pub fn routes(
     config: &Config,
-    engine: Engine,
+    observer: Observer,
     stopping: Stopping,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let settings = HttpSettings {
@@ -23,7 +22,7 @@ pub fn routes(
         body_min_rate: config.limits.body_min_rate,
         ..HttpSettings::default()
     };
-    http::configure(settings, engine, stopping)
+    http::configure(settings, observer, stopping)
 }
 
 /// Sets up every accepted connection.

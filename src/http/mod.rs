@@ -4,7 +4,7 @@
 //! in ways of its own. Every failure is answered by [`error`].
 
 pub mod accept;
-pub mod api;
+pub mod admin;
 pub mod body;
 pub mod connection;
 pub mod error;
@@ -16,7 +16,7 @@ pub mod reply;
 pub mod stopping;
 pub mod upload;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Version};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -27,6 +27,8 @@ use error::Failure;
 use path::Prefix;
 use reply::TextWhileDraining;
 use stopping::Stopping;
+
+use crate::observe::Observer;
 
 pub use connection::on_connect;
 
@@ -57,6 +59,7 @@ impl Default for HttpSettings {
 /// What every request needs.
 pub struct Front {
     engine: Engine,
+    observer: Observer,
     prefix: Prefix,
     pace: Pace,
     stopping: Stopping,
@@ -68,11 +71,12 @@ pub struct Front {
 /// protocol are 503; what is asked of the server itself is answered to the end.
 pub fn configure(
     settings: HttpSettings,
-    engine: Engine,
+    observer: Observer,
     stopping: Stopping,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let front = web::Data::new(Front {
-        engine,
+        engine: observer.engine().clone(),
+        observer,
         prefix: Prefix::new(&settings.prefix),
         pace: Pace { idle: settings.body_idle, bytes_per_second_min: settings.body_min_rate },
         stopping,
@@ -83,12 +87,9 @@ pub fn configure(
 }
 
 async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
+    let begun = Instant::now();
     let mut body = Incoming::new(payload, front.pace);
-    let answer = match own(&front, &request).await {
-        Some(answer) => answer,
-        None if front.stopping.refuses() => Err(Failure::stopping()),
-        None => filetracker::serve(&front, &request, &mut body).await,
-    };
+    let (endpoint, answer) = answer(&front, &request, &mut body).await;
     let mut close = front.stopping.is_announced();
     let mut response = match answer {
         Ok(response) => response,
@@ -100,6 +101,7 @@ async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Fro
             failure.into_response(|text| TextWhileDraining::new(text, drain))
         }
     };
+    front.observer.traffic().note(request.method(), endpoint, response.status(), begun.elapsed());
     let status = response.status().as_u16();
     log::debug!("request served {} status={status}", what(&request));
     let head = response.head_mut();
@@ -111,11 +113,23 @@ async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Fro
     response
 }
 
-/// Answers what is asked of the server itself; `None` when that is not what is asked.
-async fn own(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse, Failure>> {
-    match api::serve(front, request) {
-        None => health::serve(front, request).await,
-        answer => answer,
+/// The answer, and the name of its route: there are few of these, whatever is asked for.
+async fn answer(
+    front: &Front,
+    request: &HttpRequest,
+    body: &mut Incoming,
+) -> (&'static str, Result<HttpResponse, Failure>) {
+    let path = request.uri().path();
+    if let Some((endpoint, page)) = admin::route(path) {
+        return (endpoint, admin::serve(front, request, page).await);
+    }
+    if let Some((endpoint, question)) = health::route(path) {
+        return (endpoint, health::serve(front, request, question).await);
+    }
+    match path::target(&front.prefix, path) {
+        Ok(target) if front.stopping.refuses() => (target.endpoint(), Err(Failure::stopping())),
+        Ok(target) => (target.endpoint(), filetracker::serve(front, request, target, body).await),
+        Err(failure) => ("other", Err(failure)),
     }
 }
 

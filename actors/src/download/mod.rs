@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
+pub use self::cache::CacheReading;
 pub(crate) use self::cache::ContentCache;
 use crate::model::{BlobKey, Entry, Error, Kind, Recipe, Result, StoredBlob};
 use crate::store::blocking::BlockingPool;
