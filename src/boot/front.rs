@@ -1,22 +1,20 @@
 //! The HTTP front end a configuration asks for.
 
 use std::any::Any;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::config::Config;
+use crate::http::stopping::Stopping;
+use crate::http::{self, HttpSettings};
+use crate::observe::Observer;
 use actix_web::dev::Extensions;
 use actix_web::web::ServiceConfig;
-use s3dedup_actors::Engine;
-
-use crate::config::Config;
-use crate::http::{self, HttpSettings};
 
 /// The routes, for every HTTP worker.
 pub fn routes(
     config: &Config,
-    engine: Engine,
-    draining: Arc<AtomicBool>,
+    observer: Observer,
+    stopping: Stopping,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let settings = HttpSettings {
         prefix: config.filetracker.prefix.clone(),
@@ -24,7 +22,7 @@ pub fn routes(
         body_min_rate: config.limits.body_min_rate,
         ..HttpSettings::default()
     };
-    http::configure(settings, engine, draining)
+    http::configure(settings, observer, stopping)
 }
 
 /// Sets up every accepted connection.

@@ -10,6 +10,7 @@ mod care;
 mod clean;
 mod client;
 mod cluster;
+mod damage;
 mod dedup;
 mod drain;
 mod durability;
@@ -21,8 +22,10 @@ mod instances;
 mod integrity;
 #[allow(dead_code, reason = "the fault tests use the rest")]
 mod load;
+mod metrics;
 mod migration;
 mod migration_live;
 mod model;
 mod outage;
+mod stats;
 mod support;

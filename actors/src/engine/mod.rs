@@ -10,13 +10,14 @@ mod get;
 mod list;
 mod put;
 mod start;
+mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Handler, Message};
+use actix::{Actor, Handler, Message};
 
 use self::actors::Roster;
 pub use self::actors::{ActorReport, ActorTree};
@@ -25,6 +26,8 @@ pub use self::beside::{BesideReport, BesideSettings, Description, Fetched, Readi
 pub use self::list::NameStream;
 pub use self::put::{Migrated, PutOutcome};
 pub use self::start::{EngineSettings, EngineTree};
+use self::watch::Counts;
+pub use self::watch::{BackendReading, EngineReading};
 use crate::cleaner::CleanerStats;
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::exporter::ExporterStats;
@@ -37,6 +40,7 @@ use crate::runtime::admission::{Admission, Permit};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
 use crate::runtime::pulse::Pulse;
+use crate::runtime::way::Way;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blocking::BlockingPool;
 use crate::store::meta::{MetaStore, NewIntent, Totals};
@@ -58,10 +62,10 @@ pub struct Engine {
 struct Inner {
     admission: Admission,
     locks: Locks,
-    metadata: MetadataRouter,
+    metadata: Arc<MetadataRouter>,
     /// Only to be looked at: requests go through the router.
     metadata_store: Arc<dyn MetaStore>,
-    uploads: Addr<UploaderPool>,
+    uploads: Way<UploaderPool>,
     source: ContentSource,
     compute: BlockingPool,
     cache: ContentCache,
@@ -76,6 +80,9 @@ struct Inner {
     damage: Damage,
     roster: Roster,
     content_breaker: Arc<Breaker>,
+    /// What the last probe of the content store found wrong.
+    contents_trouble: Mutex<Option<String>>,
+    counts: Counts,
     uploaders: usize,
     pulse: Pulse,
     is_metadata_near: bool,
@@ -131,6 +138,12 @@ impl Engine {
         self.inner.admission.try_enter()
     }
 
+    /// Ready when no request is inside. Keeps nobody out, and nothing of the engine alive.
+    pub fn quiet(&self) -> impl Future<Output = ()> + use<> {
+        let admission = self.inner.admission.clone();
+        async move { admission.quiet().await }
+    }
+
     /// Starts to receive a body.
     pub fn spooler(&self, encoding: BodyEncoding) -> Spooler {
         let inner = &self.inner;
@@ -153,7 +166,8 @@ impl Engine {
         let metadata = tokio::time::timeout(READINESS_WAIT_MAX, self.metadata(Probe)).await;
         let metadata = metadata.unwrap_or_else(|_| Err(late()));
         let told = |outcome: Result<()>| outcome.err().map(|error| error.context().to_owned());
-        let (metadata, contents) = (told(metadata), told(self.inner.source.expect_up()));
+        let contents = told(self.inner.source.expect_up()).or_else(|| self.contents_trouble());
+        let metadata = told(metadata);
         Readiness { metadata, contents, actors: self.actors().trouble() }
     }
 
@@ -248,12 +262,10 @@ impl Engine {
     {
         let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
         let deadline = Instant::now() + wait_max;
-        let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
-        answer.await.map_err(late)?.map_err(gone)?
+        let answer = async {
+            let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
+            answer.await.map_err(late)?
+        };
+        self.inner.counts.metadata.measure(answer).await
     }
-}
-
-/// An actor did not answer: it panicked, is being restarted or has ended.
-fn gone(error: actix::MailboxError) -> Error {
-    Error::new(Kind::Unavailable, "a part of the server is being restarted").with_source(error)
 }

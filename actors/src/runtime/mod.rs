@@ -5,4 +5,6 @@ pub mod breaker;
 pub mod budget;
 pub mod guard;
 pub mod guardian;
+pub mod meter;
 pub mod pulse;
+pub mod way;

@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 use super::uploader::{S3UploaderActor, UploadBlob, UploadNow};
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
+use crate::runtime::meter::Meter;
+use crate::runtime::way::Seen;
 use crate::store::blob::BlobStore;
 
 /// How long an upload may wait for an uploader.
@@ -28,6 +30,8 @@ pub struct UploaderPoolSpec {
     pub store: Arc<dyn BlobStore>,
     /// Leaves a broken store alone.
     pub breaker: Arc<Breaker>,
+    /// Counts uploads.
+    pub meter: Arc<Meter>,
     /// Uploads done at once.
     pub uploaders: usize,
     /// Uploads that may wait.
@@ -84,8 +88,9 @@ impl UploaderPool {
 
     fn uploader(&self) -> Addr<S3UploaderActor> {
         let spec = &self.spec;
-        let (vital, store, breaker) = (spec.vital.clone(), Arc::clone(&spec.store), Arc::clone(&spec.breaker));
-        S3UploaderActor { vital, store, breaker }.start()
+        let (vital, store) = (spec.vital.clone(), Arc::clone(&spec.store));
+        let (breaker, meter) = (Arc::clone(&spec.breaker), Arc::clone(&spec.meter));
+        S3UploaderActor { vital, store, breaker, meter }.start()
     }
 
     fn accept(&mut self, work: Waiting, pool: &Addr<Self>) {
@@ -152,7 +157,7 @@ impl Supervised for UploaderPool {
     }
 }
 
-can_be_struck!(UploaderPool, |actor| &actor.spec.vital);
+can_be_rebuilt!(UploaderPool, |actor| &actor.spec.vital);
 
 impl Handler<UploadBlob> for UploaderPool {
     type Result = ResponseFuture<Result<()>>;
@@ -167,6 +172,14 @@ impl Handler<UploadBlob> for UploaderPool {
             accepted?;
             answer.await.map_err(|_| Error::new(Kind::Unavailable, "the uploader pool was restarted"))?
         })
+    }
+}
+
+impl Handler<Seen<UploadBlob>> for UploaderPool {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, upload: Seen<UploadBlob>, context: &mut Self::Context) -> Self::Result {
+        upload.take_up(|upload| self.handle(upload, context))
     }
 }
 

@@ -26,6 +26,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0004_holders.sql"),
     include_str!("schema/0005_mirror.sql"),
     include_str!("schema/0006_migrations.sql"),
+    include_str!("schema/0007_suspects.sql"),
     include_str!("schema/0008_telling.sql"),
 ];
 
