@@ -79,6 +79,11 @@ def large(options, home, size, note):
         with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
             list(pool.map(lambda name: download(old, name), names))
         note("migrate-large", "old server, raw GET", megabytes / (time.perf_counter() - begun))
+        os.sync()
+        begun = time.perf_counter()
+        with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(lambda name: download(old, name, home / name), names))
+        note("migrate-large", "GET, synced to disk", megabytes / (time.perf_counter() - begun))
         ours = [str(options.binary), "migrate", "--filetracker-url", old.url]
         note("migrate-large", "s3dedup", megabytes / timed(ours, settings(home / "ours"), len(names)))
     shutil.rmtree(home)
@@ -156,9 +161,12 @@ def put(server, name, content):
     return len(body)
 
 
-def download(server, name):
-    """By curl: reading in Python would be what is measured."""
-    subprocess.run(["curl", "-sSf", "-o", "/dev/null", f"{server.url}/files/{name}"], check=True)
+def download(server, name, file=None):
+    """By curl: reading in Python would be what is measured. Kept durably when there is a file for it."""
+    subprocess.run(["curl", "-sSf", "-o", str(file or "/dev/null"), f"{server.url}/files/{name}"], check=True)
+    if file:
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
 
 
 def wait_for(process, log, text):

@@ -46,6 +46,8 @@ pub struct Started {
 pub struct EngineControl {
     /// Ready when the engine cannot go on; says why.
     pub fatal: LocalBoxFuture<'static, String>,
+    /// Ready when no request is inside.
+    pub quiet: LocalBoxFuture<'static, ()>,
     /// Waits for requests inside, at most the time given, then ends the engine and closes the stores, which
     /// is bounded too.
     pub stop: Box<dyn FnOnce(Duration) -> LocalBoxFuture<'static, ()>>,
@@ -115,8 +117,9 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         });
         stopped
     };
+    let quiet = Box::pin(engine.quiet());
     let observer = Observer::new(engine, facts, browser, registry);
-    Ok(Started { observer, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
+    Ok(Started { observer, control: EngineControl { fatal: Box::pin(fatal), quiet, stop: Box::new(stop) } })
 }
 
 /// An engine without anything in front of it, for commands.

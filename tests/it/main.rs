@@ -11,6 +11,7 @@ mod care;
 mod clean;
 mod client;
 mod cluster;
+mod damage;
 mod dedup;
 mod drain;
 mod durability;

@@ -15,7 +15,7 @@ mod read;
 mod write;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -43,8 +43,8 @@ pub struct OldServerLimits {
     pub silence: Duration,
     /// The longest silence of a listing: the server looks at every file before it says the first names.
     pub list_silence: Duration,
-    /// Whether a file is looked at again when its bytes have come, so that bytes of one version are never taken for those
-    /// of another. With version 1 it is always done.
+    /// Whether a long file is looked at again when its bytes have come, so that bytes of one version are never taken for
+    /// those of another. With version 1 it is always done, for short ones, too.
     pub looks_again: bool,
     /// Whether a server that does not answer is left alone for a moment, and callers are told at once.
     pub breaks: bool,
@@ -86,8 +86,10 @@ struct Inner {
     address: Address,
     limits: OldServerLimits,
     clients: Clients,
-    breaker: Option<Breaker>,
+    breaker: Option<Arc<Breaker>>,
     known: Mutex<Option<Known>>,
+    /// Also of those with other limits.
+    spoken: Arc<OnceLock<Protocol>>,
 }
 
 impl OldServer {
@@ -95,18 +97,28 @@ impl OldServer {
     pub fn new(url: &str, limits: OldServerLimits) -> Result<Self> {
         let address = Address::parse(url)?;
         let clients = Clients::new(&address, &limits)?;
-        let breaker = limits.breaks.then(|| Breaker::new("the old server"));
-        Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known: Mutex::default() })))
+        let breaker = limits.breaks.then(|| Arc::new(Breaker::new("the old server")));
+        let (known, spoken) = Default::default();
+        Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known, spoken })))
+    }
+
+    /// The same server, asked with other limits. What one finds out about its being down, the other knows.
+    pub fn with_limits(&self, limits: OldServerLimits) -> Result<Self> {
+        let address = self.0.address.clone();
+        let clients = Clients::new(&address, &limits)?;
+        let breaker = self.0.breaker.clone().filter(|_| limits.breaks);
+        let (known, spoken) = (Mutex::default(), Arc::clone(&self.0.spoken));
+        Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known, spoken })))
     }
 
     /// Fails while the server is known not to answer.
     pub fn expect_up(&self) -> Result<()> {
-        self.0.breaker.as_ref().map_or(Ok(()), Breaker::expect_closed)
+        self.0.breaker.as_deref().map_or(Ok(()), Breaker::expect_closed)
     }
 
     /// Whether calls are let through: `closed`, `open` or `probing`.
     pub fn breaker_state(&self) -> &'static str {
-        self.0.breaker.as_ref().map_or("closed", Breaker::state)
+        self.0.breaker.as_deref().map_or("closed", Breaker::state)
     }
 }
 

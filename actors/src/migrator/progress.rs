@@ -84,6 +84,11 @@ pub struct MigrationSnapshot {
 }
 
 impl MigrationSnapshot {
+    /// Whether it is not at its end.
+    pub fn is_active(&self) -> bool {
+        matches!(self.phase, MigrationPhase::Waiting | MigrationPhase::Listing | MigrationPhase::Copying)
+    }
+
     /// Settled names a second.
     pub fn rate(&self) -> f64 {
         self.settled_here as f64 / self.copying_for.as_secs_f64().max(0.001)

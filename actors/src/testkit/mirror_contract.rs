@@ -150,9 +150,14 @@ pub(super) async fn what_is_here_and_what_was_deleted_is_told(store: Store) {
     ok(store.delete_beside(key("gone"), at(7)).await);
     let names = ["never", "here", "gone"].map(str::to_owned).to_vec();
     let known = ok(store.are_here(Namespace::FILETRACKER, names).await);
-    let gone = KnownHere { is_here: false, deleted: Some(at(7)) };
-    assert_eq!(known, [KnownHere::default(), KnownHere { is_here: true, deleted: None }, gone]);
+    let gone = KnownHere { is_here: false, deleted: Some(at(7)), is_owed: false };
+    assert_eq!(known, [KnownHere::default(), KnownHere { is_here: true, ..KnownHere::default() }, gone]);
     put(&store, "gone", 3, 1).await;
     let again = ok(store.are_here(Namespace::FILETRACKER, vec!["gone".to_owned()]).await);
-    assert_eq!(again, [KnownHere { is_here: true, deleted: Some(at(7)) }]);
+    assert_eq!(again, [KnownHere { is_here: true, deleted: Some(at(7)), is_owed: false }]);
+    let claim = ClaimId(9);
+    assert!(matches!(ok(store.claim_mark(key("gone"), claim, Duration::from_secs(60)).await), Claimed::Yes(_)));
+    ok(store.fail_mark(key("gone"), claim, "down".into(), Duration::ZERO, Duration::ZERO).await);
+    let owed = ok(store.are_here(Namespace::FILETRACKER, vec!["gone".to_owned()]).await);
+    assert_eq!(owed, [KnownHere { is_here: true, deleted: Some(at(7)), is_owed: true }]);
 }

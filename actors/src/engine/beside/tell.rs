@@ -1,10 +1,14 @@
 //! Telling the old server what became of a name: its present state here, whatever the write was.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use rand::Rng;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::Beside;
 use crate::engine::Engine;
@@ -54,15 +58,18 @@ impl Beside {
         if self.0.settings.server.as_ref().is_some_and(|server| server.expect_up().is_err()) {
             return;
         }
+        let deadline = Instant::now() + CLIENT_WAIT_MAX;
+        // The mark is there: nothing is lost when this comes to nothing.
+        let Ok(Ok(turn)) = timeout_at(deadline, Arc::clone(&self.0.tellers).acquire_owned()).await else { return };
         let (done, wait) = tokio::sync::oneshot::channel();
         let (beside, engine, key) = (self.clone(), engine.clone(), key.clone());
         self.begin(async move {
-            beside.tell_until(&engine, key, Instant::now() + CLIENT_WAIT_MAX).await;
+            let _turn = turn;
+            beside.tell_until(&engine, key, deadline).await;
             // The client may have had enough.
             let _ = done.send(());
         });
-        // The mark is there: nothing is lost when this comes to nothing.
-        let _ = timeout(CLIENT_WAIT_MAX, wait).await;
+        let _ = timeout_at(deadline, wait).await;
     }
 
     async fn tell_until(&self, engine: &Engine, key: EntryKey, deadline: Instant) {
@@ -82,7 +89,7 @@ impl Beside {
         let journal = &self.0.settings.journal;
         let key = mark.key.clone();
         for _ in 0..ROUNDS_MAX {
-            if let Err(failure) = self.bring(engine, &key, claim).await {
+            if let Err(failure) = self.bring(engine, &mark, claim).await {
                 return self.postpone(&mark, claim, failure).await;
             }
             self.0.counts.told.fetch_add(1, Relaxed);
@@ -118,7 +125,8 @@ impl Beside {
         }
     }
 
-    async fn bring(&self, engine: &Engine, key: &EntryKey, claim: ClaimId) -> Result<(), Failure> {
+    async fn bring(&self, engine: &Engine, mark: &Mark, claim: ClaimId) -> Result<(), Failure> {
+        let key = &mark.key;
         let Some(server) = &self.0.settings.server else { return Ok(()) };
         server.expect_up()?;
         let there = server.head(key).await?;
@@ -132,12 +140,32 @@ impl Beside {
         }
         let Some(here) = here else { return Ok(()) };
         let newer = match there {
-            Some(there) if there.stamp > here.stamp && deleted.is_none_or(|deleted| deleted < there.stamp) => true,
+            Some(there) if there.stamp > here.stamp && deleted.is_none_or(|deleted| deleted < there.stamp) => {
+                if mark.attempts > 0 && server.protocol().await? == Protocol::V1 {
+                    self.make_whole(engine, server, key).await?;
+                }
+                true
+            }
             _ => self.store_there(engine, server, key, &here, claim).await?,
         };
         if newer {
             // Somebody wrote there without us: it comes here.
-            self.fetch(engine, key).await?;
+            self.bring_here(engine, key).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes anew what a server of version 1 has but the beginning of. Its version is lost there, and follows here.
+    async fn make_whole(&self, engine: &Engine, server: &OldServer, key: &EntryKey) -> Result<(), Failure> {
+        let (Some(there), Some(here)) = (server.get(key).await?, engine.open(key).await?) else { return Ok(()) };
+        if there.file.length.is_none_or(|length| length >= here.entry.logical_size) {
+            return Ok(());
+        }
+        if is_beginning(there.stream, here.decoded()).await?
+            && let Some(download) = engine.open(key).await?
+        {
+            log::warn!("the old server has a part of what it was told, it is written anew name={:?}", key.name());
+            server.put_over(key, download).await.map_err(open)?;
         }
         Ok(())
     }
@@ -192,9 +220,8 @@ impl Beside {
         let mut spooler = engine.spooler(download.file.encoding);
         let mut stream = download.stream;
         let received = async {
-            use futures_util::StreamExt;
-            while let Some(piece) = stream.next().await {
-                spooler.write(piece?).await?;
+            while let Some(piece) = stream.try_next().await? {
+                spooler.write(piece).await?;
             }
             spooler.finish().await
         };
@@ -204,6 +231,29 @@ impl Beside {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether the whole begins with the part.
+async fn is_beginning(
+    mut part: BoxStream<'static, Result<Bytes>>,
+    mut whole: BoxStream<'static, Result<Bytes>>,
+) -> Result<bool> {
+    let mut wanted = Bytes::new();
+    while let Some(mut piece) = part.try_next().await? {
+        while !piece.is_empty() {
+            if wanted.is_empty() {
+                match whole.try_next().await? {
+                    Some(next) => wanted = next,
+                    None => return Ok(false),
+                }
+            }
+            let len = piece.len().min(wanted.len());
+            if piece.split_to(len) != wanted.split_to(len) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 pub(super) fn new_claim() -> ClaimId {

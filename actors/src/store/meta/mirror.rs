@@ -72,6 +72,13 @@ pub struct MarkSummary {
     pub last_error: Option<String>,
 }
 
+impl MarkSummary {
+    /// For how long the oldest has been there.
+    pub fn oldest_seconds(&self) -> Option<u64> {
+        self.oldest.map(|since| (Stamp::now().seconds() - since.seconds()).max(0).unsigned_abs())
+    }
+}
+
 /// What is known here of a name that the old server has.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct KnownHere {
@@ -79,6 +86,8 @@ pub struct KnownHere {
     pub is_here: bool,
     /// The newest version that was deleted here; it may have been stored again since.
     pub deleted: Option<Stamp>,
+    /// Whether the old server was told of it in vain, and not yet otherwise since.
+    pub is_owed: bool,
 }
 
 /// Keeps marks and tombstones. Every implementation passes the contract suite in `testkit::meta_contract`.

@@ -81,6 +81,10 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         a_made_up_generation_uses_up_no_numbers
         a_content_that_becomes_known_under_its_names_has_them_counted
         quarantine_is_lifted_or_left_for_the_cleaner_when_another_object_is_there
+        an_upload_takes_the_place_of_an_object_that_is_noted_to_be_damaged
+        of_two_uploads_that_heal_the_first_commit_stays
+        what_is_noted_of_an_object_is_taken_back_when_it_proves_to_be_good
+        an_intent_whose_object_is_in_quarantine_is_not_condemned
     }
     use super::mirror_contract::*;
     checks! {

@@ -105,9 +105,9 @@ function migration(now) {
   }
   if (old) {
     parts.push(rows(
-      ["Old server", old.breaker === "closed" ? "answers" : h("span", { class: "bad" }, `does not answer (${old.breaker})`)],
+      old.breaker && ["Old server", old.breaker === "closed" ? "answers" : h("span", { class: "bad" }, `does not answer (${old.breaker})`)],
       ["Reads it answered", count(old.reads_answered)],
-      ["Writes it lacks", count(old.second_writes.waiting)],
+      ["Writes it lacks", `${count(old.second_writes.waiting)}${old.second_writes.oldest_seconds ? `, the oldest for ${duration(old.second_writes.oldest_seconds)}` : ""}`],
       old.second_writes.last_error && ["Last error", visible(old.second_writes.last_error)],
     ));
   }

@@ -49,7 +49,9 @@ const ARE_HERE: Sql = Sql {
     text: "SELECT EXISTS (SELECT 1 FROM s3dedup.entries e
                 WHERE e.namespace = $1 AND e.name = k.name AND e.rest_hash = k.rest_hash),
             (SELECT t.modified FROM s3dedup.tombstones t
-                WHERE t.namespace = $1 AND t.name = k.name AND t.rest_hash = k.rest_hash)
+                WHERE t.namespace = $1 AND t.name = k.name AND t.rest_hash = k.rest_hash),
+            EXISTS (SELECT 1 FROM s3dedup.marks m
+                WHERE m.namespace = $1 AND m.name = k.name AND m.rest_hash = k.rest_hash AND m.attempts > 0)
         FROM unnest($2, $3) WITH ORDINALITY AS k (name, rest_hash, number) ORDER BY k.number",
     types: &[Type::INT4, Type::TEXT_ARRAY, Type::BYTEA_ARRAY],
 };
@@ -141,7 +143,11 @@ impl MirrorJournal for PostgresStore {
         let answer = self.database.read(&ARE_HERE, &[&namespace(space), &names, &hashes]).await?;
         let known = |row| {
             let deleted: Option<i64> = column(row, 1)?;
-            Ok(KnownHere { is_here: column(row, 0)?, deleted: deleted.map(Stamp::from_seconds) })
+            Ok(KnownHere {
+                is_here: column(row, 0)?,
+                deleted: deleted.map(Stamp::from_seconds),
+                is_owed: column(row, 2)?,
+            })
         };
         answer.iter().map(known).collect()
     }

@@ -76,6 +76,10 @@ impl MetaStore for PostgresStore {
         write::commit_put(&self.database, &commit).await
     }
 
+    async fn note_damaged(&self, key: BlobKey) -> Result<()> {
+        write::note_damaged(&self.database, key).await
+    }
+
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
         write::delete(&self.database, &key, stamp).await
     }

@@ -185,7 +185,9 @@ fn are_here(connection: &Connection, namespace: Namespace, names: &[String]) -> 
     for name in names {
         let sql = "SELECT 1 FROM entries WHERE namespace = ?1 AND name = ?2";
         let is_here = number(connection, sql, params![namespace.id(), name])?.is_some();
-        known.push(KnownHere { is_here, deleted: tombstone(connection, namespace, name)? });
+        let sql = "SELECT 1 FROM marks WHERE namespace = ?1 AND name = ?2 AND attempts > 0";
+        let is_owed = number(connection, sql, params![namespace.id(), name])?.is_some();
+        known.push(KnownHere { is_here, deleted: tombstone(connection, namespace, name)?, is_owed });
     }
     Ok(known)
 }
