@@ -20,9 +20,10 @@ lint: fmt-check ## formatting, clippy and rustdoc, all warnings denied
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
-test: ## everything, on the real client, old server, S3 server and PostgreSQL (the first run builds the S3 server: 10 minutes)
+test: ## everything, on the real client, old server, S3 server, PostgreSQL and browser (the first run builds the S3 server: 10 minutes)
 	@venv=$$(tests/tools/venv.sh --server) && garage=$$(tests/tools/garage.sh) && \
 	postgres=$$(tests/tools/postgres.sh) && pgbouncer=$$(tests/tools/pgbouncer.sh) && \
+	chromedriver=$$(tests/tools/chromium.sh) && export S3DEDUP_TEST_CHROMEDRIVER=$$chromedriver && \
 	export S3DEDUP_TEST_VENV=$$venv S3DEDUP_TEST_GARAGE=$$garage && \
 	export S3DEDUP_TEST_POSTGRES=$$postgres S3DEDUP_TEST_PGBOUNCER=$$pgbouncer && \
 	$(CARGO) test --workspace --locked && \
