@@ -14,5 +14,6 @@ USER s3dedup
 WORKDIR /app
 VOLUME /app/data
 EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=6s --start-period=40s --retries=3 CMD ["s3dedup", "healthcheck"]
 ENTRYPOINT ["s3dedup"]
 CMD ["server", "--env"]

@@ -76,7 +76,7 @@ fn state(known: &KnownInstance) -> &'static str {
 }
 
 /// `2026-11-21T08:27:41Z`.
-fn time(stamp: Stamp) -> String {
+pub fn time(stamp: Stamp) -> String {
     const DAY: i64 = 86_400;
     let (days, second) = (stamp.seconds().div_euclid(DAY), stamp.seconds().rem_euclid(DAY));
     let (year, month, day) = civil_from_days(days);

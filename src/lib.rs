@@ -1,5 +1,6 @@
 //! The face of s3dedup: command line, configuration, HTTP.
 
+pub mod ask;
 pub mod boot;
 pub mod care;
 pub mod clean;
@@ -10,3 +11,4 @@ pub mod http;
 pub mod instances;
 pub mod logging;
 pub mod migrate;
+pub mod observe;

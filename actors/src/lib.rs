@@ -27,10 +27,10 @@ pub mod verify;
 
 pub use cleaner::{CleanerLimits, CleanerSettings};
 pub use cluster::Membership;
-pub use download::Download;
+pub use download::{CacheReading, Download};
 pub use engine::{
-    ActorReport, ActorTree, BesideReport, BesideSettings, Description, Engine, EngineSettings, EngineTree, Fetched,
-    Gauges, Migrated, NameStream, PutOutcome, Readiness, Reading,
+    ActorReport, ActorTree, BackendReading, BesideReport, BesideSettings, Description, Engine, EngineReading,
+    EngineSettings, EngineTree, Fetched, Gauges, Migrated, NameStream, PutOutcome, Readiness, Reading,
 };
 pub use exporter::{ExporterSettings, ExporterStats};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};

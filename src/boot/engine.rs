@@ -19,7 +19,8 @@ use tokio::sync::oneshot;
 
 use super::metadata::{self, Metadata};
 use super::{StartError, beside, matching, membership, reached};
-use crate::config::{Config, FallbackBucket, KeySharding, LocksType, Storage};
+use crate::config::{Config, FallbackBucket, KeySharding, LocksType, Storage, StorageType};
+use crate::observe::{Facts, Observer};
 
 /// Pieces of files that are read at the same time.
 const READ_THREADS: usize = 8;
@@ -34,8 +35,8 @@ pub type OpenFolder = fn(&FolderSettings) -> s3dedup_actors::model::Result<Folde
 
 /// An engine that runs.
 pub struct Started {
-    /// The door for front ends.
-    pub engine: Engine,
+    /// The door for front ends, with a window beside it.
+    pub observer: Observer,
     /// Its life.
     pub control: EngineControl,
 }
@@ -60,8 +61,8 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     let contents = open_contents(config, FolderStore::open).await?;
     let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
     matching::tie(&contents).await?;
-    let membership = match registry {
-        Some(registry) => Some(membership::join(config, registry, port).await?),
+    let membership = match &registry {
+        Some(registry) => Some(membership::join(config, Arc::clone(registry), port).await?),
         None => None,
     };
     let (report, reported) = oneshot::channel();
@@ -74,6 +75,16 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         actix_rt::spawn(beside::forget_deletions(mirror));
     }
     let failed = |error: Error| StartError::new(error.to_string());
+    let facts = Facts {
+        instance: instance.clone(),
+        metadata: metadata.kind(),
+        contents: match config.bucket.storage_type {
+            StorageType::S3 => "s3",
+            StorageType::Filesystem => "filesystem",
+        },
+        locks: config.locks_type.name(),
+        cleans: config.cleaner.enabled,
+    };
     let engine = Engine::start(engine_settings(config, instance.clone()), metadata, contents, on_fatal);
     let (engine, mut tree) = engine.map_err(failed)?;
     if config.export.interval_seconds > 0 {
@@ -101,7 +112,8 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         });
         stopped
     };
-    Ok(Started { engine, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
+    let observer = Observer::new(engine, facts, registry);
+    Ok(Started { observer, control: EngineControl { fatal: Box::pin(fatal), stop: Box::new(stop) } })
 }
 
 /// An engine without anything in front of it, for commands.

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use actix_web::dev::Extensions;
-use actix_web::web::ServiceConfig;
-use s3dedup_actors::Engine;
-
 use crate::config::Config;
 use crate::http::{self, HttpSettings};
+use crate::observe::Observer;
+use actix_web::dev::Extensions;
+use actix_web::web::ServiceConfig;
 
 /// The routes, for every HTTP worker.
 pub fn routes(
     config: &Config,
-    engine: Engine,
+    observer: Observer,
     draining: Arc<AtomicBool>,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let settings = HttpSettings {
@@ -24,7 +23,7 @@ pub fn routes(
         body_min_rate: config.limits.body_min_rate,
         ..HttpSettings::default()
     };
-    http::configure(settings, engine, draining)
+    http::configure(settings, observer, draining)
 }
 
 /// Sets up every accepted connection.

@@ -90,9 +90,10 @@ async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> 
     let draining = Arc::new(AtomicBool::new(false));
     let listener = listen::start(socket)?;
     let address = listener.local_addr().map_err(|error| StartError::new(format!("no local address: {error}")))?;
-    let routes = front::routes(config, started.engine, Arc::clone(&draining));
+    let routes = front::routes(config, started.observer.clone(), Arc::clone(&draining));
     let server = server::start(config, open_files, listener, routes, front::on_connect())?;
 
+    actix_rt::spawn(started.observer.watch());
     log::info!("listening address={address} workers={}", config.actors.http_workers());
     let lines = banner::lines(address, &config.filetracker.prefix);
     if let Err(error) = logging::announce(&config.logging, &lines) {

@@ -1,5 +1,6 @@
 //! The command line: one file per group of commands.
 
+mod ask;
 mod care;
 mod clean;
 mod instances;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
+use self::ask::{HealthCommand, StatsCommand};
 use self::care::{ExportCommand, ImportCommand, QuarantineCommand, RepairCommand, VerifyCommand};
 use self::clean::CleanFlags;
 use self::migrate::{CompareCommand, MigrateCommand, MigrateV1Command};
@@ -32,6 +34,7 @@ EXAMPLES:
     s3dedup check-config --config s3dedup.toml
                                               what would hold, and where each value comes from
     s3dedup clean --dry-run                   what the cleaner would remove now
+    s3dedup stats                             what the running server stores and saves
     s3dedup instances --config s3dedup.toml   who serves the same PostgreSQL database
     s3dedup verify --deep --max-mbps 50 --resume verify.state
                                               reads and checks everything, and goes on after an interruption
@@ -67,6 +70,12 @@ enum Command {
     /// Lists the instances that share the PostgreSQL database
     #[structopt(after_help = instances::HELP)]
     Instances(ReportOptions),
+    /// Tells what a running server stores and saves
+    #[structopt(after_help = ask::STATS_HELP)]
+    Stats(StatsCommand),
+    /// Asks a running server whether it is well
+    #[structopt(after_help = ask::HEALTH_HELP)]
+    Healthcheck(HealthCommand),
     /// Removes what no file uses, once
     #[structopt(after_help = clean::HELP)]
     Clean(CleanFlags),
@@ -128,6 +137,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Server(options) => server::run(options),
         Command::CheckConfig(options) => check_config(options),
         Command::Instances(options) => instances::run(options),
+        Command::Stats(command) => ask::stats(command),
+        Command::Healthcheck(command) => ask::healthcheck(command),
         Command::Clean(flags) => clean::run(&flags),
         Command::Verify(command) => care::verify(command),
         Command::Repair(command) => care::repair(command),
@@ -220,6 +231,7 @@ mod tests {
         assert_eq!(code(&["server", "--listen-port", "eighty"]), exit::WRONG_USE);
         assert_eq!(code(&["serve"]), exit::WRONG_USE);
         assert_eq!(code(&["clean", "--delete-orphans"]), exit::WRONG_USE);
+        assert_eq!(code(&["stats", "--url", "ftp://a"]), exit::WRONG_USE);
         assert_eq!(code(&["instances", "--config", "config/dev.toml"]), exit::WRONG_USE);
     }
 

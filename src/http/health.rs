@@ -10,16 +10,33 @@ use serde_json::{Value, json};
 use super::Front;
 use super::error::Failure;
 
-/// Answers the request if it asks how the server is.
-pub async fn serve(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse, Failure>> {
-    let path = request.uri().path();
-    if path != "/health" && path != "/ready" {
-        return None;
+/// What is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// Whether the process answers.
+    Alive,
+    /// Whether requests should be sent here.
+    Ready,
+}
+
+/// What a raw path asks, and the name of its route; `None` when it asks something else.
+pub fn route(path: &str) -> Option<(&'static str, Question)> {
+    match path {
+        "/health" => Some(("/health", Question::Alive)),
+        "/ready" => Some(("/ready", Question::Ready)),
+        _ => None,
     }
+}
+
+/// Answers a question.
+pub async fn serve(front: &Front, request: &HttpRequest, question: Question) -> Result<HttpResponse, Failure> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Some(Err(Failure::method_not_allowed("GET, HEAD")));
+        return Err(Failure::method_not_allowed("GET, HEAD"));
     }
-    Some(Ok(if path == "/health" { answer(true, &json!({ "alive": true })) } else { ready(front).await }))
+    Ok(match question {
+        Question::Alive => answer(true, &json!({ "alive": true })),
+        Question::Ready => ready(front).await,
+    })
 }
 
 /// Ready means that requests should be sent here: the metadata store answers, no actor is stuck, and the server is not stopping. A content

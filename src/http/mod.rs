@@ -4,7 +4,7 @@
 //! in ways of its own. Every failure is answered by [`error`].
 
 pub mod accept;
-pub mod api;
+pub mod admin;
 pub mod body;
 pub mod connection;
 pub mod error;
@@ -17,7 +17,7 @@ pub mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Version};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -27,6 +27,8 @@ use body::{DrainLimits, Incoming, Pace};
 use error::Failure;
 use path::Prefix;
 use reply::TextWhileDraining;
+
+use crate::observe::Observer;
 
 pub use connection::on_connect;
 
@@ -57,6 +59,7 @@ impl Default for HttpSettings {
 /// What every request needs.
 pub struct Front {
     engine: Engine,
+    observer: Observer,
     prefix: Prefix,
     pace: Pace,
     draining: Arc<AtomicBool>,
@@ -67,11 +70,12 @@ pub struct Front {
 /// Once `draining` is set every answer asks its client to close the connection.
 pub fn configure(
     settings: HttpSettings,
-    engine: Engine,
+    observer: Observer,
     draining: Arc<AtomicBool>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let front = web::Data::new(Front {
-        engine,
+        engine: observer.engine().clone(),
+        observer,
         prefix: Prefix::new(&settings.prefix),
         pace: Pace { idle: settings.body_idle, bytes_per_second_min: settings.body_min_rate },
         draining,
@@ -82,11 +86,9 @@ pub fn configure(
 }
 
 async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
+    let begun = Instant::now();
     let mut body = Incoming::new(payload, front.pace);
-    let answer = match own(&front, &request).await {
-        Some(answer) => answer,
-        None => filetracker::serve(&front, &request, &mut body).await,
-    };
+    let (endpoint, answer) = answer(&front, &request, &mut body).await;
     let mut close = front.draining.load(Ordering::Relaxed);
     let mut response = match answer {
         Ok(response) => response,
@@ -98,6 +100,7 @@ async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Fro
             failure.into_response(|text| TextWhileDraining::new(text, drain))
         }
     };
+    front.observer.traffic().note(request.method(), endpoint, response.status(), begun.elapsed());
     let status = response.status().as_u16();
     log::debug!("request served {} status={status}", what(&request));
     let head = response.head_mut();
@@ -109,11 +112,22 @@ async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Fro
     response
 }
 
-/// Answers what is asked of the server itself; `None` when that is not what is asked.
-async fn own(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse, Failure>> {
-    match api::serve(front, request) {
-        None => health::serve(front, request).await,
-        answer => answer,
+/// The answer, and the name of its route: there are few of these, whatever is asked for.
+async fn answer(
+    front: &Front,
+    request: &HttpRequest,
+    body: &mut Incoming,
+) -> (&'static str, Result<HttpResponse, Failure>) {
+    let path = request.uri().path();
+    if let Some((endpoint, page)) = admin::route(path) {
+        return (endpoint, admin::serve(front, request, page).await);
+    }
+    if let Some((endpoint, question)) = health::route(path) {
+        return (endpoint, health::serve(front, request, question).await);
+    }
+    match path::target(&front.prefix, path) {
+        Ok(target) => (target.endpoint(), filetracker::serve(front, request, target, body).await),
+        Err(failure) => ("other", Err(failure)),
     }
 }
 

@@ -29,6 +29,17 @@ pub enum Target {
     File(Vec<u8>),
 }
 
+impl Target {
+    /// The name of the route.
+    pub fn endpoint(&self) -> &'static str {
+        match self {
+            Self::Version => "/version",
+            Self::List(_) => "/list/{path}",
+            Self::File(_) => "/files/{path}",
+        }
+    }
+}
+
 /// Finds out what the raw (still encoded) path of a request line asks for.
 pub fn target(prefix: &Prefix, raw: &str) -> Result<Target, Failure> {
     let decoded =

@@ -2,7 +2,7 @@
 
 mod compare;
 mod report;
-mod show;
+pub mod show;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

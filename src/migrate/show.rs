@@ -119,7 +119,7 @@ fn saved(now: &MigrationSnapshot) -> String {
 }
 
 /// A size for people.
-fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut size = bytes as f64;
     let mut unit = 0;

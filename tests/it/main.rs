@@ -21,8 +21,10 @@ mod instances;
 mod integrity;
 #[allow(dead_code, reason = "the fault tests use the rest")]
 mod load;
+mod metrics;
 mod migration;
 mod migration_live;
 mod model;
 mod outage;
+mod stats;
 mod support;

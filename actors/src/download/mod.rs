@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 
+pub use self::cache::CacheReading;
 pub(crate) use self::cache::ContentCache;
 use crate::model::{Entry, Error, Kind, Recipe, Result, StoredBlob};
 use crate::store::blocking::BlockingPool;

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::{BlobKey, Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
+use crate::runtime::meter::Meter;
 use crate::store::blob::{BlobReader, BlobStore};
 
 /// How long it takes at most until the first bytes can be sent: a client is to get its 503 within five seconds.
@@ -24,17 +25,23 @@ const OTHERS_SHARE: usize = 8;
 pub(crate) struct ContentSource {
     store: Arc<dyn BlobStore>,
     breaker: Arc<Breaker>,
+    meter: Arc<Meter>,
     /// Places of those who read: a store that stalls does not take those of requests that need no store.
     readers: Arc<Semaphore>,
 }
 
 impl ContentSource {
     /// Reads from `store` unless `breaker`, shared with the uploads, says that it is down; for a server of so many
-    /// requests at once.
-    pub(crate) fn new(store: Arc<dyn BlobStore>, breaker: Arc<Breaker>, request_slots_max: usize) -> Self {
+    /// requests at once. `meter` counts what is opened.
+    pub(crate) fn new(
+        store: Arc<dyn BlobStore>,
+        breaker: Arc<Breaker>,
+        meter: Arc<Meter>,
+        request_slots_max: usize,
+    ) -> Self {
         let others = (request_slots_max / OTHERS_SHARE).max(1);
         let readers = request_slots_max.saturating_sub(others).clamp(1, Semaphore::MAX_PERMITS);
-        Self { store, breaker, readers: Arc::new(Semaphore::new(readers)) }
+        Self { store, breaker, meter, readers: Arc::new(Semaphore::new(readers)) }
     }
 
     /// [`Kind::Unavailable`] while the store is known to be down.
@@ -62,9 +69,17 @@ impl ContentSource {
         let late = |_| Error::new(Kind::Unavailable, "the content store does not answer in time");
         // A store that answers and then stalls is down as well: the breaker learns of the whole.
         let open_in_time = async { tokio::time::timeout(OPEN_MAX, open).await.map_err(late)? };
-        let opened = self.breaker.call(open_in_time);
+        let opened = self.breaker.call(self.meter.measure(open_in_time));
         AssertUnwindSafe(opened).catch_unwind().await.unwrap_or_else(|_| {
             log::error!("opening an object panicked object={key}");
+            Err(Error::new(Kind::Internal, "internal error"))
+        })
+    }
+
+    /// Asks the store whether it is there. No matter of the breaker: nobody waits for the answer.
+    pub(crate) async fn probe(&self) -> Result<()> {
+        AssertUnwindSafe(self.store.probe()).catch_unwind().await.unwrap_or_else(|_| {
+            log::error!("a look at the content store panicked");
             Err(Error::new(Kind::Internal, "internal error"))
         })
     }

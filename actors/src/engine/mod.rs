@@ -10,8 +10,9 @@ mod get;
 mod list;
 mod put;
 mod start;
+mod watch;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
@@ -24,6 +25,8 @@ pub use self::beside::{BesideReport, BesideSettings, Description, Fetched, Readi
 pub use self::list::NameStream;
 pub use self::put::{Migrated, PutOutcome};
 pub use self::start::{EngineSettings, EngineTree};
+use self::watch::Counts;
+pub use self::watch::{BackendReading, EngineReading};
 use crate::cleaner::CleanerStats;
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::exporter::ExporterStats;
@@ -75,6 +78,9 @@ struct Inner {
     damage: Damage,
     roster: Roster,
     content_breaker: Arc<Breaker>,
+    /// What the last probe of the content store found wrong.
+    contents_trouble: Mutex<Option<String>>,
+    counts: Counts,
     uploaders: usize,
     pulse: Pulse,
     is_metadata_near: bool,
@@ -139,7 +145,8 @@ impl Engine {
         let metadata = tokio::time::timeout(READINESS_WAIT_MAX, self.metadata(Probe)).await;
         let metadata = metadata.unwrap_or_else(|_| Err(late()));
         let told = |outcome: Result<()>| outcome.err().map(|error| error.context().to_owned());
-        let (metadata, contents) = (told(metadata), told(self.inner.source.expect_up()));
+        let contents = told(self.inner.source.expect_up()).or_else(|| self.contents_trouble());
+        let metadata = told(metadata);
         Readiness { metadata, contents, actors: self.actors().trouble() }
     }
 
@@ -217,8 +224,11 @@ impl Engine {
     {
         let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
         let deadline = Instant::now() + wait_max;
-        let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
-        answer.await.map_err(late)?.map_err(gone)?
+        let answer = async {
+            let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
+            answer.await.map_err(late)?.map_err(gone)?
+        };
+        self.inner.counts.metadata.measure(answer).await
     }
 }
 

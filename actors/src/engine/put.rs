@@ -7,6 +7,7 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Handler, Message};
 use rand::Rng;
 
+use super::watch::Waits;
 use super::{Engine, METADATA_WAIT_MAX, gone};
 use crate::failpoint::{self, Point};
 use crate::lock::distributed::Times;
@@ -113,6 +114,11 @@ impl Engine {
                 plan => Some(Stored { end: settled(plan)?, is_new: false }),
             };
             if let Some(stored) = outcome {
+                if matches!(stored.end, End::Stored) {
+                    let counts = &self.inner.counts;
+                    let count = if stored.is_new { &counts.uploaded } else { &counts.known };
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
                 return Ok(stored);
             }
         }
@@ -123,7 +129,10 @@ impl Engine {
     async fn put_unknown(&self, put: &Put) -> Result<Option<Stored>> {
         failpoint::hit(Point::PutBeforeLock).await?;
         let times = Times { begun: put.begun, deadline: Instant::now() + LOCK_WAIT_MAX };
-        let lease = match self.inner.locks.acquire(put.body.digest, times).await? {
+        let waits = Waits::new(&self.inner.counts.lock_waiters);
+        let turn = self.inner.locks.acquire(put.body.digest, times).await;
+        drop(waits);
+        let lease = match turn? {
             Turn::Granted(lease) => lease,
             Turn::Stored => return Ok(None),
             Turn::Failed { kind, context } => return Err(Error::new(kind, context)),

@@ -1,6 +1,6 @@
 //! Starting the tree of actors, and ending it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actors::Roster;
 use super::beside::{Beside, BesideSettings, MirrorActor};
+use super::watch::Counts;
 use super::{Engine, Inner};
 use crate::cleaner::{CleanerActor, CleanerPlan, CleanerSettings, CleanerStats};
 use crate::cluster::{ClusterActor, Membership};
@@ -177,10 +178,21 @@ impl Engine {
         let stats = upload_stats.clone();
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);
         let breaker = Arc::new(Breaker::new("the content store"));
-        let source = ContentSource::new(Arc::clone(&contents), Arc::clone(&breaker), settings.request_slots_max);
+        let counts = Counts::default();
+        let (meter, slots_max) = (Arc::clone(&counts.opens), settings.request_slots_max);
+        let source = ContentSource::new(Arc::clone(&contents), Arc::clone(&breaker), meter, slots_max);
+        let meter = Arc::clone(&counts.uploads);
         let content_breaker = Arc::clone(&breaker);
         let uploads = tree.child("uploads", move |vital| {
-            UploaderPool::new(UploaderPoolSpec { vital, store: contents, breaker, uploaders, backlog_max, stats })
+            UploaderPool::new(UploaderPoolSpec {
+                vital,
+                store: contents,
+                breaker,
+                meter,
+                uploaders,
+                backlog_max,
+                stats,
+            })
         });
         #[cfg(feature = "testkit")]
         tree.may_be_struck("uploads", &uploads);
@@ -206,6 +218,8 @@ impl Engine {
             damage: Damage::default(),
             roster: tree.roster.clone(),
             content_breaker,
+            contents_trouble: Mutex::default(),
+            counts,
             uploaders,
             pulse,
             is_metadata_near,

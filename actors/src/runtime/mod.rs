@@ -5,4 +5,5 @@ pub mod breaker;
 pub mod budget;
 pub mod guard;
 pub mod guardian;
+pub mod meter;
 pub mod pulse;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -28,6 +29,7 @@ struct Shared<S> {
     name: &'static str,
     queue: Arc<Queue<S>>,
     room: Arc<Semaphore>,
+    busy: Arc<AtomicUsize>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -78,19 +80,28 @@ impl<S: Send + 'static> WorkerPool<S> {
     pub fn with_states(name: &'static str, states: Vec<S>, backlog: usize) -> std::io::Result<Self> {
         let state = Mutex::new(QueueState { jobs: VecDeque::new(), is_closed: false });
         let queue = Arc::new(Queue { state, changed: Condvar::new() });
+        let busy = Arc::new(AtomicUsize::new(0));
         let mut threads = Vec::with_capacity(states.len());
         for (number, mut state) in states.into_iter().enumerate() {
-            let queue = Arc::clone(&queue);
+            let (queue, busy) = (Arc::clone(&queue), Arc::clone(&busy));
             let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
             let work = move || {
                 while let Some(job) = queue.pop() {
+                    busy.fetch_add(1, Relaxed);
                     job(&mut state);
+                    busy.fetch_sub(1, Relaxed);
                 }
             };
             threads.push(thread.spawn(work)?);
         }
         let room = Arc::new(Semaphore::new(backlog));
-        Ok(Self(Arc::new(Shared { name, queue, room, threads: Mutex::new(threads) })))
+        Ok(Self(Arc::new(Shared { name, queue, room, busy, threads: Mutex::new(threads) })))
+    }
+
+    /// The threads, and how many of them have work.
+    pub fn usage(&self) -> (usize, usize) {
+        let threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (threads, self.0.busy.load(Relaxed).min(threads))
     }
 
     /// Runs `work` on one of the threads and waits for its result; waits for room in the queue

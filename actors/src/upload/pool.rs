@@ -12,6 +12,7 @@ use super::uploader::{S3UploaderActor, UploadBlob, UploadNow};
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::meter::Meter;
 use crate::store::blob::BlobStore;
 
 /// How long an upload may wait for an uploader.
@@ -28,6 +29,8 @@ pub struct UploaderPoolSpec {
     pub store: Arc<dyn BlobStore>,
     /// Leaves a broken store alone.
     pub breaker: Arc<Breaker>,
+    /// Counts uploads.
+    pub meter: Arc<Meter>,
     /// Uploads done at once.
     pub uploaders: usize,
     /// Uploads that may wait.
@@ -84,8 +87,9 @@ impl UploaderPool {
 
     fn uploader(&self) -> Addr<S3UploaderActor> {
         let spec = &self.spec;
-        let (vital, store, breaker) = (spec.vital.clone(), Arc::clone(&spec.store), Arc::clone(&spec.breaker));
-        S3UploaderActor { vital, store, breaker }.start()
+        let (vital, store) = (spec.vital.clone(), Arc::clone(&spec.store));
+        let (breaker, meter) = (Arc::clone(&spec.breaker), Arc::clone(&spec.meter));
+        S3UploaderActor { vital, store, breaker, meter }.start()
     }
 
     fn accept(&mut self, work: Waiting, pool: &Addr<Self>) {

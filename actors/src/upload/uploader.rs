@@ -10,6 +10,7 @@ use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Result};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::guard::Vital;
+use crate::runtime::meter::Meter;
 use crate::store::blob::{BlobStore, SpooledBytes};
 
 /// Request: stores an object, durably when answered. Idempotent by key: the same key always comes
@@ -38,6 +39,7 @@ pub(super) struct S3UploaderActor {
     pub(super) vital: Vital,
     pub(super) store: Arc<dyn BlobStore>,
     pub(super) breaker: Arc<Breaker>,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl Actor for S3UploaderActor {
@@ -49,9 +51,10 @@ impl Handler<UploadNow> for S3UploaderActor {
 
     fn handle(&mut self, now: UploadNow, _: &mut Self::Context) -> Self::Result {
         let UploadNow { upload, waited } = now;
-        let (store, breaker) = (Arc::clone(&self.store), Arc::clone(&self.breaker));
+        let (store, breaker, meter) = (Arc::clone(&self.store), Arc::clone(&self.breaker), Arc::clone(&self.meter));
         let work = async move {
-            breaker.call(store.put_late(waited, &upload.key, &upload.body, &upload.info)).await?;
+            let put = store.put_late(waited, &upload.key, &upload.body, &upload.info);
+            breaker.call(meter.measure(put)).await?;
             failpoint::hit(Point::PutAfterUpload).await
         };
         AtomicResponse::new(Box::pin(wrap_future(self.vital.clone().guard_work(work))))

@@ -15,14 +15,18 @@ use s3dedup_actors::model::{EntryKey, Namespace, Stamp};
 use super::Front;
 use super::body::Incoming;
 use super::error::Failure;
-use super::path::{self, Target};
+use super::path::Target;
 
 const NAMESPACE: Namespace = Namespace::FILETRACKER;
 const LOGICAL_SIZE: &str = "logical-size";
 
 /// Answers one request.
-pub async fn serve(front: &Front, request: &HttpRequest, body: &mut Incoming) -> Result<HttpResponse, Failure> {
-    let target = path::target(&front.prefix, request.uri().path())?;
+pub async fn serve(
+    front: &Front,
+    request: &HttpRequest,
+    target: Target,
+    body: &mut Incoming,
+) -> Result<HttpResponse, Failure> {
     match (target, request.method()) {
         (Target::Version, &Method::GET | &Method::HEAD) => Ok(version::get(request)),
         (Target::List(path), &Method::GET | &Method::HEAD) => list::get(front, request, &path).await,

@@ -244,6 +244,12 @@ pub trait MetaStore: Send + Sync + 'static {
         None
     }
 
+    /// Connections that read or write now, and those that wait for work, as far as the store counts them.
+    fn connection_use(&self) -> (usize, usize) {
+        let count = |it: Connections| (it.open.saturating_sub(it.idle), it.idle);
+        self.connections().map_or((0, 0), count)
+    }
+
     /// What a name points at.
     async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>>;
 

@@ -101,6 +101,12 @@ impl MetaStore for SqliteStore {
         true
     }
 
+    /// Those of the pool of readers.
+    fn connection_use(&self) -> (usize, usize) {
+        let (readers, busy) = self.readers.usage();
+        (busy, readers - busy)
+    }
+
     async fn lookup(&self, key: EntryKey) -> Result<Option<Entry>> {
         self.read(move |connection| read::lookup(connection, &key)).await
     }

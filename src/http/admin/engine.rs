@@ -1,35 +1,19 @@
-//! What people and their tools ask the server itself, outside the prefix of Filetracker.
+//! The engine as JSON: its actors, and its migration.
 
-use actix_web::HttpRequest;
-use actix_web::HttpResponse;
-use actix_web::http::Method;
-use actix_web::http::header::CACHE_CONTROL;
 use s3dedup_actors::model::Stamp;
-use s3dedup_actors::{ActorState, ActorTree, BesideReport};
+use s3dedup_actors::{ActorState, ActorTree, BesideReport, Engine};
 use serde_json::{Map, Value, json};
 
-use super::Front;
-use super::error::Failure;
 use crate::migrate;
 
-/// Answers one request; `None` when it is not for this part.
-pub fn serve(front: &Front, request: &HttpRequest) -> Option<Result<HttpResponse, Failure>> {
-    match (request.uri().path(), request.method()) {
-        ("/api/actors", &Method::GET | &Method::HEAD) => {
-            let tree = actors(&front.engine.actors());
-            Some(Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(tree)))
-        }
-        ("/api/migration", &Method::GET | &Method::HEAD) => {
-            let shown = front.engine.migration().map(|now| migrate::to_json(&now));
-            let mut shown = shown.unwrap_or_else(|| json!({ "active": false }));
-            if let (Some(beside), Value::Object(shown)) = (front.engine.beside_report(), &mut shown) {
-                shown.insert("old_server".to_owned(), old_server(&beside));
-            }
-            Some(Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(shown)))
-        }
-        ("/api/actors" | "/api/migration", _) => Some(Err(Failure::method_not_allowed("GET, HEAD"))),
-        _ => None,
+/// How far the migration is, and what goes on between this store and an old server.
+pub fn migration(engine: &Engine) -> Value {
+    let shown = engine.migration().map(|now| migrate::to_json(&now));
+    let mut shown = shown.unwrap_or_else(|| json!({ "active": false }));
+    if let (Some(beside), Value::Object(shown)) = (engine.beside_report(), &mut shown) {
+        shown.insert("old_server".to_owned(), old_server(&beside));
     }
+    shown
 }
 
 fn old_server(beside: &BesideReport) -> Value {
@@ -50,7 +34,8 @@ fn old_server(beside: &BesideReport) -> Value {
     })
 }
 
-fn actors(tree: &ActorTree) -> Value {
+/// The tree of actors.
+pub fn actors(tree: &ActorTree) -> Value {
     let child = |child: &s3dedup_actors::ActorReport| {
         json!({
             "name": child.name,
