@@ -26,6 +26,7 @@ lint-shipped: ## Dockerfile, compose files, load balancer, Prometheus, systemd u
 test: ## everything, on the real client, old server, S3 server and PostgreSQL (the first run builds the S3 server: 10 minutes)
 	@venv=$$(tests/tools/venv.sh --server) && garage=$$(tests/tools/garage.sh) && \
 	postgres=$$(tests/tools/postgres.sh) && pgbouncer=$$(tests/tools/pgbouncer.sh) && \
+	{ PATH=$$PATH:/usr/sbin:/sbin command -v ip && command -v curl || tests/tools/apt.sh iproute2 curl; } >/dev/null && \
 	export S3DEDUP_TEST_VENV=$$venv S3DEDUP_TEST_GARAGE=$$garage && \
 	export S3DEDUP_TEST_POSTGRES=$$postgres S3DEDUP_TEST_PGBOUNCER=$$pgbouncer && \
 	$(CARGO) test --workspace --locked && \

@@ -157,8 +157,7 @@ impl Help {
         }
         let above = path.split_last().map(|(_, above)| page_name(above));
         let below = self.commands().into_iter().map(|command| format!("{name}-{command}"));
-        let others: Vec<_> =
-            above.into_iter().chain(below).map(|name| format!(".BR {} (1)", escaped(&name))).collect();
+        let others: Vec<_> = above.into_iter().chain(below).map(|name| format!(".BR {} (1)", escaped(&name))).collect();
         if !others.is_empty() {
             let _ = writeln!(text, ".SH \"SEE ALSO\"\n{}", others.join(",\n"));
         }

@@ -8,8 +8,8 @@ use s3dedup::exit;
 use crate::{binary, path, read};
 
 fn value<'a>(unit: &'a str, name: &str) -> &'a str {
-    let lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    lines.last().unwrap_or_else(|| panic!("no {name}"))
+    let mut lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    lines.next_back().unwrap_or_else(|| panic!("no {name}"))
 }
 
 #[test]
@@ -30,12 +30,8 @@ fn only_a_wrong_configuration_is_not_started_again() {
 fn the_configuration_of_the_package_keeps_everything_where_the_unit_lets_it_write() {
     let unit = read("packaging/s3dedup.service");
     let file = path("packaging/s3dedup.toml");
-    let told = Command::new(binary())
-        .args(["check-config", "--json", "--config"])
-        .arg(file)
-        .env_clear()
-        .output()
-        .unwrap();
+    let told =
+        Command::new(binary()).args(["check-config", "--json", "--config"]).arg(file).env_clear().output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
     let state = format!("/var/lib/{}", value(&unit, "StateDirectory"));
