@@ -27,6 +27,7 @@ test: ## everything, on the real client, old server, S3 server, PostgreSQL and b
 	@venv=$$(tests/tools/venv.sh --server) && garage=$$(tests/tools/garage.sh) && \
 	postgres=$$(tests/tools/postgres.sh) && pgbouncer=$$(tests/tools/pgbouncer.sh) && \
 	chromedriver=$$(tests/tools/chromium.sh) && export S3DEDUP_TEST_CHROMEDRIVER=$$chromedriver && \
+	{ PATH=$$PATH:/usr/sbin:/sbin command -v ip && command -v curl || tests/tools/apt.sh iproute2 curl; } >/dev/null && \
 	export S3DEDUP_TEST_VENV=$$venv S3DEDUP_TEST_GARAGE=$$garage && \
 	export S3DEDUP_TEST_POSTGRES=$$postgres S3DEDUP_TEST_PGBOUNCER=$$pgbouncer && \
 	$(CARGO) test --workspace --locked && \

@@ -154,8 +154,8 @@ fn what_services_wait_for_is_there_and_tells_its_health() {
                 let tells = other.image == OURS || !other.fields["healthcheck"].is_badvalue();
                 assert!(text(&how["condition"]) != "service_healthy" || tells, "{}: {name}", file.name);
             }
-            for name in texts(&service.fields["secrets"]).iter().filter(|_| file.name != "stores.yml") {
-                assert!(secrets.contains(&name), "{}: secret {name}", file.name);
+            for name in texts(&service.fields["secrets"]) {
+                assert!(secrets.contains(&&name), "{}: secret {name}", file.name);
             }
         }
     }
@@ -165,7 +165,6 @@ fn what_services_wait_for_is_there_and_tells_its_health() {
 fn what_is_asked_of_the_environment_and_every_secret_is_made_by_the_script() {
     let script = read("compose/make-env.sh");
     for file in all() {
-        // monitoring.yml and the others: those lines that are no comments
         let lines = read(&format!("compose/{}", file.name));
         let lines: Vec<_> = lines.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
         for name in resolved(&lines.join("\n")).1 {

@@ -5,6 +5,7 @@ set -euo pipefail
 
 fail() { echo "container.sh: $*" >&2; exit 1; }
 
+PATH=$PATH:/usr/sbin:/sbin
 mapfile -t variables <<<"$VARIABLES"
 mapfile -t healthcheck <<<"$HEALTHCHECK"
 

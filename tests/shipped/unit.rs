@@ -8,8 +8,8 @@ use s3dedup::exit;
 use crate::{binary, path, read};
 
 fn value<'a>(unit: &'a str, name: &str) -> &'a str {
-    let lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    lines.last().unwrap_or_else(|| panic!("no {name}"))
+    let mut lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    lines.next_back().unwrap_or_else(|| panic!("no {name}"))
 }
 
 #[test]
