@@ -213,10 +213,10 @@ impl Engine {
         self.inner.migration.get().map(MigrationProgress::snapshot)
     }
 
-    /// Whether what the old server beside this store has of a name may be a part of what it was told.
+    /// Whether what the old server beside this store has of a name may be in a version of its own.
     pub(crate) async fn doubts_old_server(&self, key: &EntryKey) -> Result<bool> {
         match self.beside() {
-            Some(beside) => beside.doubts_name(key).await,
+            Some(beside) => beside.doubts(key).await,
             None => Ok(false),
         }
     }

@@ -15,7 +15,7 @@ mod read;
 mod write;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -88,8 +88,6 @@ struct Inner {
     clients: Clients,
     breaker: Option<Arc<Breaker>>,
     known: Mutex<Option<Known>>,
-    /// Also of those with other limits.
-    spoken: Arc<OnceLock<Protocol>>,
 }
 
 impl OldServer {
@@ -98,8 +96,7 @@ impl OldServer {
         let address = Address::parse(url)?;
         let clients = Clients::new(&address, &limits)?;
         let breaker = limits.breaks.then(|| Arc::new(Breaker::new("the old server")));
-        let (known, spoken) = Default::default();
-        Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known, spoken })))
+        Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known: Mutex::default() })))
     }
 
     /// The same server, asked with other limits. What one finds out about its being down, the other knows.
@@ -107,8 +104,7 @@ impl OldServer {
         let address = self.0.address.clone();
         let clients = Clients::new(&address, &limits)?;
         let breaker = self.0.breaker.clone().filter(|_| limits.breaks);
-        let (known, spoken) = (Mutex::default(), Arc::clone(&self.0.spoken));
-        Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known, spoken })))
+        Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known: Mutex::default() })))
     }
 
     /// Fails while the server is known not to answer.

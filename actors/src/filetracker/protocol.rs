@@ -57,14 +57,7 @@ impl OldServer {
         let protocol = self.find_protocol().await?;
         log::debug!("an old server answers address={self} protocol={protocol:?}");
         *known = Some(Known { protocol, checked: Instant::now() });
-        // The first answer counts.
-        let _ = self.0.spoken.set(protocol);
         Ok(protocol)
-    }
-
-    /// The protocol, as far as it was found out.
-    pub fn spoken(&self) -> Option<Protocol> {
-        self.0.spoken.get().copied()
     }
 
     /// Asks now whether the server answers as the one that it was.

@@ -74,9 +74,12 @@ impl Copier {
         let turn = self.turn().await.map_err(Failure::Here)?;
         if let Some(here) = self.engine().stat(key).await.map_err(Failure::Here)? {
             let Some(there) = self.source().head(key).await.map_err(Failure::Source)? else { return Ok(Fate::Gone) };
-            if here.stamp >= there.stamp || self.engine().doubts_old_server(key).await.map_err(Failure::Here)? {
+            if here.stamp >= there.stamp {
                 return Ok(Fate::Skipped);
             }
+        }
+        if self.engine().doubts_old_server(key).await.map_err(Failure::Here)? {
+            return Ok(Fate::Skipped);
         }
         let Some(download) = self.source().open(key).await.map_err(Failure::Source)? else { return Ok(Fate::Gone) };
         let stamp = download.file.stamp;

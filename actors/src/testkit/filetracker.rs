@@ -161,6 +161,11 @@ impl FirstFiletracker {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The tree, for `V1_DIR`.
     pub fn dir(&self) -> &Path {
         self.folder.path()

@@ -1,8 +1,12 @@
 //! What is large, what one side cannot take, and what is not there when it should be.
 
+use std::time::Duration;
+
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
 
-use super::world::{all_copied, all_told, beside, old_file, old_put, old_request, our_file, put, told};
+use super::world::{
+    Watcher, all_copied, all_told, beside, delete, old_file, old_put, old_request, our_file, put, told,
+};
 use crate::migration::old::{large_bytes, large_gzip, large_sha256};
 use crate::support::content::{date, shown};
 use crate::support::{TestServer, eventually};
@@ -136,4 +140,36 @@ fn the_tree_of_actors_shows_what_the_old_server_was_not_told() {
     let tree = tree();
     assert_eq!(part(&tree, "/breakers", "the old server")["state"], "closed");
     assert_eq!(part(&tree, "/actors/children", "mirror")["load"]["waiting"], 0);
+}
+
+#[test]
+fn what_the_old_server_gave_a_version_of_its_own_when_it_was_killed_is_not_newer() {
+    let old = OldFiletracker::start();
+    let watcher = Watcher::start(old.port(), Duration::ZERO);
+    let server = beside(&watcher.url(), "proxy").start();
+    watcher.cut_uploads(true);
+    for path in ["kept", "deleted", "replaced", "theirs"] {
+        put(&server, path, 1, b"ours").assert_status(200);
+    }
+    eventually("it was told in vain", || {
+        let waits = &told(&server)["old_server"]["second_writes"];
+        (waits["waiting"] == 4 && waits["failures"].as_u64() >= Some(4)).then_some(())
+    });
+    // It makes the link, and dies before it notes the version: that is the time then. The last is another client's.
+    for (path, content) in [("kept", "ours"), ("deleted", "ours"), ("replaced", "ours"), ("theirs", "theirs")] {
+        old_put(&old, path, 2000, content.as_bytes());
+    }
+    watcher.cut_uploads(false);
+    assert_eq!(our_file(&server, "kept").unwrap(), (shown(1), b"ours".to_vec()));
+    put(&server, "replaced", 5, b"replaced").assert_status(200);
+    assert_eq!(delete(&server, "deleted", 5).status, 200);
+    assert!(our_file(&server, "deleted").is_none());
+    assert!(!server.list("").contains(&"deleted".to_owned()));
+    all_told(&server, 120);
+    for (path, want) in [("kept", Some((1, "ours"))), ("deleted", None), ("replaced", Some((5, "replaced")))] {
+        let want = want.map(|(offset, content)| (shown(offset), content.as_bytes().to_vec()));
+        assert_eq!((&our_file(&server, path), &old_file(&old, path)), (&want, &want), "{path}");
+    }
+    let theirs = Some((shown(2000), b"theirs".to_vec()));
+    assert_eq!((&our_file(&server, "theirs"), &old_file(&old, "theirs")), (&theirs, &theirs));
 }

@@ -21,9 +21,9 @@ use actix::ArbiterHandle;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::fetch::Fetches;
-use crate::filetracker::{OldFile, OldServer, Protocol};
+use crate::filetracker::{OldFile, OldServer};
 use crate::migrator::Source;
-use crate::model::{EntryKey, Error, Kind, Result, Stamp};
+use crate::model::{EntryKey, Error, Kind, Result};
 use crate::store::meta::{KnownHere, MarkSummary, MirrorJournal};
 
 pub use self::fetch::Fetched;
@@ -180,23 +180,14 @@ impl Beside {
         };
         let Some(there) = there else { return Ok(None) };
         let known = self.known_here(key).await?;
-        let is_seen = known.deleted.is_none_or(|deleted| deleted < there.stamp) && !self.doubts(known);
+        let is_seen = known.deleted.is_none_or(|deleted| deleted < there.stamp) && known.telling.is_none();
         Ok(Some(there).filter(|_| is_seen))
     }
 
-    /// Whether an old server of version 1 may have a part of what it was told, in a version of its own: it writes in place,
-    /// with the time for the version until a file is whole, and what breaks off stays like that.
-    fn doubts(&self, known: KnownHere) -> bool {
-        let is_first = |server: &OldServer| server.spoken() == Some(Protocol::V1);
-        let settings = &self.0.settings;
-        known.is_here
-            && known.is_owed
-            && (settings.server.as_ref().is_some_and(is_first) || settings.sources.iter().any(|it| it.kind() == "v1"))
-    }
-
-    /// The same of a name.
-    pub(crate) async fn doubts_name(&self, key: &EntryKey) -> Result<bool> {
-        Ok(self.doubts(self.known_here(key).await?))
+    /// Whether what the old server has of a name may be what it was told, in a version of its own: an old server that is killed
+    /// between storing a file and noting its version gives it the time for that. What is here counts until that is settled.
+    pub(crate) async fn doubts(&self, key: &EntryKey) -> Result<bool> {
+        Ok(self.known_here(key).await?.telling.is_some())
     }
 
     async fn look_there(&self, key: &EntryKey) -> Result<Option<OldFile>> {
@@ -221,11 +212,6 @@ impl Beside {
         let names = vec![key.name().to_owned()];
         let known = self.journal(self.0.settings.journal.are_here(key.namespace(), names)).await?;
         Ok(known.first().copied().unwrap_or_default())
-    }
-
-    /// The newest version of a name that was deleted here.
-    async fn deleted(&self, key: &EntryKey) -> Result<Option<Stamp>> {
-        Ok(self.known_here(key).await?.deleted)
     }
 
     async fn journal<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {

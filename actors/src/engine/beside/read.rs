@@ -89,7 +89,7 @@ impl Engine {
                 None => Ok((Side::Nowhere, None)),
             },
             // It was deleted here, which is all that can be known now.
-            (None, Err(_)) if beside.deleted(key).await?.is_some() => Ok((Side::Nowhere, None)),
+            (None, Err(_)) if beside.known_here(key).await?.deleted.is_some() => Ok((Side::Nowhere, None)),
             (None, Err(error)) => Err(error),
         }
     }

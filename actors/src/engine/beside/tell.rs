@@ -13,8 +13,9 @@ use tokio::time::{Instant, timeout_at};
 use super::Beside;
 use crate::engine::Engine;
 use crate::filetracker::{OldFile, OldServer, Protocol};
-use crate::model::{Entry, EntryKey, Error, Kind, Recipe, Result};
-use crate::store::meta::{ClaimId, Claimed, Mark, Settled};
+use crate::metadata::CommitDeleteBeside;
+use crate::model::{Digest, Entry, EntryKey, Error, Kind, Recipe, Result, Stamp};
+use crate::store::meta::{ClaimId, Claimed, KnownHere, Mark, Settled};
 
 /// How long a client's write waits until the old server has it, too.
 const CLIENT_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -89,7 +90,7 @@ impl Beside {
         let journal = &self.0.settings.journal;
         let key = mark.key.clone();
         for _ in 0..ROUNDS_MAX {
-            if let Err(failure) = self.bring(engine, &mark, claim).await {
+            if let Err(failure) = self.bring(engine, &key, claim).await {
                 return self.postpone(&mark, claim, failure).await;
             }
             self.0.counts.told.fetch_add(1, Relaxed);
@@ -125,13 +126,19 @@ impl Beside {
         }
     }
 
-    async fn bring(&self, engine: &Engine, mark: &Mark, claim: ClaimId) -> Result<(), Failure> {
-        let key = &mark.key;
+    async fn bring(&self, engine: &Engine, key: &EntryKey, claim: ClaimId) -> Result<(), Failure> {
         let Some(server) = &self.0.settings.server else { return Ok(()) };
         server.expect_up()?;
-        let there = server.head(key).await?;
-        let deleted = self.deleted(key).await?;
+        let mut there = server.head(key).await?;
+        let KnownHere { deleted, telling, .. } = self.known_here(key).await?;
         let here = engine.stat(key).await?;
+        if let (Some(found), Some(told)) = (&there, telling)
+            && here.as_ref().is_none_or(|here| here.stamp < found.stamp)
+            && deleted.is_none_or(|deleted| deleted < found.stamp)
+        {
+            self.set_right(engine, server, key, told, (found.stamp, here.as_ref())).await?;
+            there = server.head(key).await?;
+        }
         if let (Some(there), Some(deleted)) = (&there, deleted)
             && there.stamp <= deleted
             && here.as_ref().is_none_or(|here| here.stamp < there.stamp)
@@ -140,12 +147,7 @@ impl Beside {
         }
         let Some(here) = here else { return Ok(()) };
         let newer = match there {
-            Some(there) if there.stamp > here.stamp && deleted.is_none_or(|deleted| deleted < there.stamp) => {
-                if mark.attempts > 0 && server.protocol().await? == Protocol::V1 {
-                    self.make_whole(engine, server, key).await?;
-                }
-                true
-            }
+            Some(there) if there.stamp > here.stamp && deleted.is_none_or(|deleted| deleted < there.stamp) => true,
             _ => self.store_there(engine, server, key, &here, claim).await?,
         };
         if newer {
@@ -155,19 +157,50 @@ impl Beside {
         Ok(())
     }
 
-    /// Writes anew what a server of version 1 has but the beginning of. Its version is lost there, and follows here.
-    async fn make_whole(&self, engine: &Engine, server: &OldServer, key: &EntryKey) -> Result<(), Failure> {
-        let (Some(there), Some(here)) = (server.get(key).await?, engine.open(key).await?) else { return Ok(()) };
-        if there.file.length.is_none_or(|length| length >= here.entry.logical_size) {
+    /// An old server that was killed while it was told of a content may have it, or with version 1 the beginning of it, with the
+    /// time for its version, which would stand against what clients wrote. Takes that away where it is so.
+    async fn set_right(
+        &self,
+        engine: &Engine,
+        server: &OldServer,
+        key: &EntryKey,
+        told: Digest,
+        (stamp, here): (Stamp, Option<&Entry>),
+    ) -> Result<(), Failure> {
+        let is_told = self.digest_there(engine, server, key).await? == Some(told);
+        if server.protocol().await? == Protocol::V2 {
+            if is_told {
+                log::warn!(
+                    "the old server noted another version than it was told, it is told anew name={:?}",
+                    key.name()
+                );
+                server.delete(key, stamp).await.map_err(open)?;
+            }
             return Ok(());
         }
-        if is_beginning(there.stream, here.decoded()).await?
+        let Some(here) = here else {
+            // It cannot delete; nor can it be known whether it has but a part. So the name stays deleted in that version, too.
+            engine.metadata(CommitDeleteBeside { key: key.clone(), stamp }).await?;
+            return Ok(());
+        };
+        let is_part = !is_told && here.digest == told && self.is_part(engine, server, key).await?;
+        if (is_part || (is_told && here.digest != told))
             && let Some(download) = engine.open(key).await?
         {
-            log::warn!("the old server has a part of what it was told, it is written anew name={:?}", key.name());
+            log::warn!("the old server has not what it was told, it is written anew name={:?}", key.name());
             server.put_over(key, download).await.map_err(open)?;
         }
+        // The version of its own cannot be taken from it, and follows here.
         Ok(())
+    }
+
+    /// Whether what the old server has is the beginning of what is here.
+    async fn is_part(&self, engine: &Engine, server: &OldServer, key: &EntryKey) -> Result<bool> {
+        let (Some(there), Some(here)) = (server.get(key).await?, engine.open(key).await?) else { return Ok(false) };
+        if there.file.length.is_none_or(|length| length >= here.entry.logical_size) {
+            return Ok(false);
+        }
+        is_beginning(there.stream, here.decoded()).await
     }
 
     /// Stores what is here on the old server; whether that has a newer version.
@@ -181,10 +214,13 @@ impl Beside {
     ) -> Result<bool, Failure> {
         let Recipe::Whole(blob) = &here.recipe;
         let lease = LEASE + Duration::from_secs(2 * here.logical_size.max(blob.stored_size) / BYTES_PER_SECOND_MIN);
-        self.journal(self.0.settings.journal.claim_mark(key.clone(), claim, lease)).await?;
         // When it was deleted or replaced meanwhile, it was marked again.
         let Some(download) = engine.open(key).await? else { return Ok(false) };
         let entry = download.entry.clone();
+        let begun = self.0.settings.journal.begin_telling(key.clone(), claim, entry.digest, lease);
+        if !self.journal(begun).await? {
+            return Err(Error::new(Kind::Unavailable, "somebody else tells the old server of this name").into());
+        }
         let told = server.put(key, download).await.map_err(open)?;
         if told != entry.stamp {
             return Ok(told > entry.stamp);
@@ -216,7 +252,12 @@ impl Beside {
         if there.length == Some(blob.stored_size) {
             return Ok(true);
         }
-        let Some(download) = server.get(key).await? else { return Ok(false) };
+        Ok(self.digest_there(engine, server, key).await? == Some(entry.digest))
+    }
+
+    /// The digest of what the old server has; `None` when it has nothing, or something broken.
+    async fn digest_there(&self, engine: &Engine, server: &OldServer, key: &EntryKey) -> Result<Option<Digest>> {
+        let Some(download) = server.get(key).await? else { return Ok(None) };
         let mut spooler = engine.spooler(download.file.encoding);
         let mut stream = download.stream;
         let received = async {
@@ -226,8 +267,8 @@ impl Beside {
             spooler.finish().await
         };
         match received.await {
-            Ok(body) => Ok(body.digest == entry.digest),
-            Err(error) if matches!(error.kind(), Kind::Invalid | Kind::TooLarge) => Ok(false),
+            Ok(body) => Ok(Some(body.digest)),
+            Err(error) if matches!(error.kind(), Kind::Invalid | Kind::TooLarge) => Ok(None),
             Err(error) => Err(error),
         }
     }

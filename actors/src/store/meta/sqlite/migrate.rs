@@ -27,6 +27,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0005_mirror.sql"),
     include_str!("schema/0006_migrations.sql"),
     include_str!("schema/0007_suspects.sql"),
+    include_str!("schema/0008_telling.sql"),
 ];
 
 /// How long a statement waits for a lock that another process holds.
