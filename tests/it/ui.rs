@@ -96,8 +96,7 @@ fn files_are_found_turned_over_and_downloaded_by_keyboard_and_mouse() {
     let digest = sha256(&Noise::bytes(50 % 20, 1000));
     browser.wait_for(&format!("document.querySelector('aside').innerText.includes({})", json!(digest)));
     browser.wait_for("document.querySelector('aside').innerText.includes('Shared with 2')");
-    let size = "(() => { const ask = new XMLHttpRequest(); ask.open('GET', document.querySelector('.download').href, false); \
-        ask.send(); return ask.getResponseHeader('Logical-Size'); })()";
+    let size = "fetch(document.querySelector('.download').href).then((it) => it.headers.get('Logical-Size'))";
     assert_eq!(browser.value(size), "1000");
     browser.picture("details");
 

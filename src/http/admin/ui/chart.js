@@ -13,9 +13,8 @@ export function chart(title, times, lines, show, { filled = false } = {}) {
   const legend = h("div", { class: "legend quiet" });
   const box = h("div", { class: "chart" });
   const known = lines.flatMap((line) => line.values).filter((value) => value !== null);
-  if (times.length < 2 || known.length === 0) {
-    return [h("p", { class: "none" }, "No points yet: one comes every 10 seconds.")];
-  }
+  if (times.length < 2) return [h("p", { class: "none" }, "No points yet: this begins with the server.")];
+  if (known.length === 0) return [h("p", { class: "none" }, "Nothing in this time.")];
   const top = niceAbove(Math.max(...known));
   const draw = () => {
     const width = Math.max(260, box.clientWidth || 600);

@@ -24,7 +24,7 @@ export function inside(main) {
 
 function actorTable(tree) {
   const row = (actor, depth) => h("tr", {},
-    h("td", {}, depth ? "└ " : "", actor.name),
+    h("td", { class: "whole" }, depth ? "└ " : "", actor.name),
     h("td", {}, h("span", { class: `pill ${actor.state === "up" ? "" : "bad"}` }, actor.state)),
     h("td", { class: "n" }, actor.restarts === undefined ? NOTHING : count(actor.restarts)),
     h("td", { class: "n" }, actor.panics === undefined ? NOTHING : count(actor.panics)),

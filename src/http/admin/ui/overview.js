@@ -79,7 +79,7 @@ function rows(...pairs) {
 
 function cleaner(now) {
   if (!now.enabled) return h("p", { class: "none" }, "This instance does not clean.");
-  const state = now.running ? "running" : now.leader ? "waits for its time" : "another instance's turn";
+  const state = now.running ? "running" : now.leader ? "waits for its time" : now.runs === 0 ? "has not run yet" : "another instance's turn";
   return rows(
     ["State", state],
     ["Last run", now.last_run_seconds === null ? "none yet" : ago(now.last_run_seconds)],

@@ -8,14 +8,6 @@ use crate::model::{Digest, Namespace, Result, Stamp};
 use crate::store::meta::browse::end_of;
 use crate::store::meta::{FileRow, FilesPage, MetaBrowser, SharedContent};
 
-const FILES: &str = "
-    SELECT e.name, e.modified, e.digest, c.logical_size FROM entries e LEFT JOIN contents c ON c.digest = e.digest
-    WHERE e.namespace = ?1 AND e.name >= ?2 AND e.name > ?3 AND e.name < ?4 ORDER BY e.name LIMIT ?5";
-
-const FILES_TO_THE_END: &str = "
-    SELECT e.name, e.modified, e.digest, c.logical_size FROM entries e LEFT JOIN contents c ON c.digest = e.digest
-    WHERE e.namespace = ?1 AND e.name >= ?2 AND e.name > ?3 AND ?4 IS NULL ORDER BY e.name LIMIT ?5";
-
 const HOLDERS: &str = "SELECT name FROM entries WHERE digest = ?1 AND namespace = ?2 ORDER BY name LIMIT ?3";
 
 const MOST_SHARED: &str = "
@@ -45,12 +37,19 @@ impl MetaBrowser for SqliteStore {
     }
 }
 
+/// There is one lower bound only: of two, SQLite would begin at the first.
 fn files(connection: &Connection, page: &FilesPage) -> Result<Vec<FileRow>> {
-    let after = page.after.as_deref().unwrap_or_default();
-    let rows = to_sql(page.rows as u64)?;
+    // A cursor from before the prefix is none.
+    let after = page.after.as_ref().filter(|after| **after >= page.prefix);
+    let (from, start) = after.map_or((">=", &page.prefix), |after| (">", after));
     let end = end_of(&page.prefix);
-    let sql = if end.is_some() { FILES } else { FILES_TO_THE_END };
-    all(connection, sql, params![page.namespace.id(), page.prefix, after, end, rows], file)
+    let until = if end.is_some() { "e.name < ?3" } else { "?3 IS NULL" };
+    let sql = format!(
+        "SELECT e.name, e.modified, e.digest, c.logical_size
+        FROM entries e LEFT JOIN contents c ON c.digest = e.digest
+        WHERE e.namespace = ?1 AND e.name {from} ?2 AND {until} ORDER BY e.name LIMIT ?4"
+    );
+    all(connection, &sql, params![page.namespace.id(), start, end, to_sql(page.rows as u64)?], file)
 }
 
 fn file(row: &Row<'_>) -> Result<FileRow> {
