@@ -8,7 +8,6 @@ use crate::{path, read};
 /// What a container of the image starts with.
 #[derive(Debug, Default)]
 pub struct Image {
-    pub base: String,
     pub env: Vec<(String, String)>,
     pub user: String,
     pub workdir: String,
@@ -34,7 +33,7 @@ impl Image {
             let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             let rest = rest.trim();
             match word {
-                "FROM" => image = Self { base: rest.to_owned(), ..Self::default() },
+                "FROM" => image = Self::default(),
                 "ENV" => image.env.extend(rest.split_whitespace().map(|pair| {
                     let (name, value) = pair.split_once('=').expect("NAME=value");
                     (name.to_owned(), value.to_owned())
