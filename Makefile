@@ -23,9 +23,10 @@ lint: fmt-check lint-shipped ## formatting, image and compose files, clippy and 
 lint-shipped: ## Dockerfile, compose files, load balancer, Prometheus, systemd unit
 	@tests/tools/lint_shipped.sh
 
-test: ## everything, on the real client, old server, S3 server and PostgreSQL (the first run builds the S3 server: 10 minutes)
+test: ## everything, on the real client, old server, S3 server, PostgreSQL and browser (the first run builds the S3 server: 10 minutes)
 	@venv=$$(tests/tools/venv.sh --server) && garage=$$(tests/tools/garage.sh) && \
 	postgres=$$(tests/tools/postgres.sh) && pgbouncer=$$(tests/tools/pgbouncer.sh) && \
+	chromedriver=$$(tests/tools/chromium.sh) && export S3DEDUP_TEST_CHROMEDRIVER=$$chromedriver && \
 	{ PATH=$$PATH:/usr/sbin:/sbin command -v ip && command -v curl || tests/tools/apt.sh iproute2 curl; } >/dev/null && \
 	export S3DEDUP_TEST_VENV=$$venv S3DEDUP_TEST_GARAGE=$$garage && \
 	export S3DEDUP_TEST_POSTGRES=$$postgres S3DEDUP_TEST_PGBOUNCER=$$pgbouncer && \

@@ -12,3 +12,4 @@ pub mod instances;
 pub mod logging;
 pub mod migrate;
 pub mod observe;
+pub mod terminal;

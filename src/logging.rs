@@ -8,6 +8,7 @@ use log::{Level, LevelFilter, Log, Record};
 use serde::Serialize;
 
 use crate::config::{self, Logging, one_line};
+use crate::terminal;
 
 /// Crates that log at the configured level; all others only warn, unless the level is trace.
 const OWN_CRATES: [&str; 2] = ["s3dedup", "s3dedup_actors"];
@@ -31,7 +32,8 @@ pub fn init(logging: &Logging) {
             let level = record.level();
             // a name or a path with a line break in it must not pass for a second line
             let message = one_line(&record.args().to_string());
-            writeln!(out, "{timestamp} {style}{level:5}{style:#} {} {message}", record.target())
+            let clearing = terminal::clearing();
+            writeln!(out, "{clearing}{timestamp} {style}{level:5}{style:#} {} {message}", record.target())
         });
     }
     if builder.try_init().is_ok() {

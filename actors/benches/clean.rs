@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use s3dedup_actors::cleaner::{CleanOptions, CleanReport, Cleaner, CleanerLimits};
 use s3dedup_actors::model::{BlobInfo, BlobKey, Digest, KeyLayout, Result};
-use s3dedup_actors::store::blob::{BlobPage, BlobReader, BlobStore, SpooledBytes};
+use s3dedup_actors::store::blob::{BlobPage, BlobReader, BlobStore, SpooledBytes, StaleUploads};
 use s3dedup_actors::store::meta::{MetaStore, PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::testkit::postgres::PostgresServer;
 
@@ -78,7 +78,7 @@ impl BlobStore for Made {
         Ok(BlobPage { blobs, strangers: Vec::new(), next })
     }
 
-    async fn abort_stale_uploads(&self, _: s3dedup_actors::model::Stamp) -> Result<u64> {
+    async fn abort_stale_uploads(&self, _: StaleUploads<'_>) -> Result<u64> {
         self.requests.fetch_add(1, Relaxed);
         Ok(0)
     }

@@ -12,6 +12,7 @@ use actix::{Actor, Arbiter, Handler, Message, Supervisor};
 use s3dedup_actors::model::Digest;
 use s3dedup_actors::runtime::guard::Vital;
 use s3dedup_actors::runtime::guardian::Guardian;
+use s3dedup_actors::runtime::way::Way;
 use s3dedup_actors::store::postgres::Connector;
 use s3dedup_actors::testkit::locks::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks, Times,
@@ -60,8 +61,9 @@ async fn start(server: &PostgresServer, stats: &DistributedLockStats) -> Distrib
     let plan = DistributedLockPlan::new(&settings, stats.clone()).unwrap();
     let guardian = Guardian::new(Box::new(|why| panic!("{why}"))).start();
     let vital = Vital::new("locks-db", guardian.recipient());
+    let watched = vital.clone();
     let actor = Supervisor::start_in_arbiter(&Arbiter::new().handle(), |_| DistributedLockActor::new(vital, plan));
-    DistributedLocks::new(actor, "bench")
+    DistributedLocks::new(Way::new(actor, watched), "bench")
 }
 
 fn digest(number: u64) -> Digest {

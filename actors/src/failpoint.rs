@@ -40,6 +40,7 @@ macro_rules! points {
 points! {
     PutAfterPlan "put-after-plan" "A PUT has heard whether its content is known; a known one is committed.";
     PutBeforeLock "put-before-lock" "A PUT of an unknown content is about to ask for its lock.";
+    PutAtLocks "put-at-locks" "The actor of the locks looks for the lock; an error is one of the actor.";
     PutAfterLock "put-after-lock" "It has the lock.";
     PutAfterIntent "put-after-intent" "Its intent is committed, nothing is uploaded.";
     PutMidUpload "put-mid-upload" "The content store has some of the bytes.";

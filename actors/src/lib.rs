@@ -30,7 +30,7 @@ pub use cluster::Membership;
 pub use download::{CacheReading, Download};
 pub use engine::{
     ActorReport, ActorTree, BackendReading, BesideReport, BesideSettings, Description, Engine, EngineReading,
-    EngineSettings, EngineTree, Fetched, Gauges, Migrated, NameStream, PutOutcome, Readiness, Reading,
+    EngineSettings, EngineTree, Fetched, Gauges, Migrated, MigrationTotals, NameStream, PutOutcome, Readiness, Reading,
 };
 pub use exporter::{ExporterSettings, ExporterStats};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};

@@ -6,14 +6,15 @@
 //! up only its own actor, and the router prefers those that have nothing to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Context, Handler, MailboxError, Message, Response, ResponseFuture, Supervised};
+use actix::{Actor, Context, Handler, Message, Response, ResponseFuture, Supervised};
 
-use crate::model::{Entry, EntryKey, Error, Kind, Result, Stamp};
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::model::{BlobKey, Entry, EntryKey, Error, Kind, Result, Stamp};
+use crate::runtime::guard::{ActorState, Vital, can_be_rebuilt};
+use crate::runtime::way::{Way, gone};
 use crate::store::meta::{
     CommitPut, DeleteOutcome, ListPage, LocalReader, MetaStore, NamePage, PlanPut, PutCommit, PutPlan, Totals,
 };
@@ -41,51 +42,81 @@ impl MetadataActor {
 
 /// The way to the actors.
 pub struct MetadataRouter {
-    actors: Vec<(Addr<MetadataActor>, AtomicUsize)>,
+    actors: Vec<Member>,
+}
+
+/// One of them, as the router knows it.
+struct Member {
+    way: Way<MetadataActor>,
+    inside: AtomicUsize,
+    /// The last one who asked went away without an answer: others are asked first, as far as they have time.
+    is_slow: AtomicBool,
+}
+
+impl Member {
+    fn inside(&self) -> usize {
+        self.inside.load(Ordering::Relaxed)
+    }
+
+    fn is_up(&self) -> bool {
+        self.way.state() == ActorState::Up
+    }
+
+    fn is_free(&self) -> bool {
+        self.is_up() && !self.is_slow.load(Ordering::Relaxed) && self.inside() < QUEUE_PER_ACTOR
+    }
 }
 
 /// Counts a request as inside its actor for as long as it lives.
-struct Inside<'a>(&'a AtomicUsize);
+struct Inside<'a> {
+    member: &'a Member,
+    is_answered: bool,
+}
 
 impl<'a> Inside<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    fn enter(member: &'a Member) -> Self {
+        member.inside.fetch_add(1, Ordering::Relaxed);
+        Self { member, is_answered: false }
     }
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.member.inside.fetch_sub(1, Ordering::Relaxed);
+        self.member.is_slow.store(!self.is_answered, Ordering::Relaxed);
     }
 }
 
 impl MetadataRouter {
     /// In front of at least one actor.
-    pub fn new(actors: Vec<Addr<MetadataActor>>) -> Self {
-        Self { actors: actors.into_iter().map(|actor| (actor, AtomicUsize::new(0))).collect() }
+    pub fn new(actors: impl Iterator<Item = Way<MetadataActor>>) -> Self {
+        let member = |way| Member { way, inside: AtomicUsize::new(0), is_slow: AtomicBool::new(false) };
+        Self { actors: actors.map(member).collect() }
     }
 
     /// Requests inside each actor, waiting ones included.
     pub fn in_flight(&self) -> impl Iterator<Item = usize> {
-        self.actors.iter().map(|(_, count)| count.load(Ordering::Relaxed))
+        self.actors.iter().map(Member::inside)
     }
 
-    /// Asks the first actor that is not busy, or the least busy one; nothing is begun after `deadline`.
-    pub async fn ask<M>(&self, request: M, deadline: Instant) -> Result<M::Result, MailboxError>
+    /// Asks the first actor that is up and not busy, or else the least busy one; nothing is begun after `deadline`.
+    pub async fn ask<M, T>(&self, request: M, deadline: Instant) -> Result<T>
     where
-        M: Message + Send + 'static,
-        M::Result: Send,
+        M: Message<Result = Result<T>> + Send + 'static,
+        T: Send + 'static,
         MetadataActor: Handler<Timely<M>>,
         <MetadataActor as Actor>::Context: ToEnvelope<MetadataActor, Timely<M>>,
     {
-        let load = |actor: &&(Addr<MetadataActor>, AtomicUsize)| actor.1.load(Ordering::Relaxed);
-        let free = self.actors.iter().find(|actor| load(actor) < QUEUE_PER_ACTOR);
-        let Some((actor, count)) = free.or_else(|| self.actors.iter().min_by_key(load)) else {
-            return Err(MailboxError::Closed);
+        let free = self.actors.iter().find(|member| member.is_free());
+        let least_busy = || self.actors.iter().min_by_key(|member| (!member.is_up(), member.inside()));
+        let Some(member) = free.or_else(least_busy) else {
+            return Err(Error::new(Kind::Internal, "internal error"));
         };
-        let _inside = Inside::enter(count);
-        actor.send(Timely { request, deadline }).await
+        member.way.expect_answers()?;
+        let mut inside = Inside::enter(member);
+        let answer = member.way.address().send(Timely { request, deadline }).await;
+        inside.is_answered = true;
+        answer.map_err(gone)?
     }
 }
 
@@ -100,7 +131,7 @@ impl Supervised for MetadataActor {
     }
 }
 
-can_be_struck!(MetadataActor, |actor| &actor.vital);
+can_be_rebuilt!(MetadataActor, |actor| &actor.vital);
 
 /// A request that its sender waits for until the deadline. What is looked at later, because the process was
 /// stopped for a while or the actor was, must not be begun: its sender may have done something else since.
@@ -147,6 +178,12 @@ pub struct CommitDeleteBeside {
     /// The newest version to remove.
     pub stamp: Stamp,
 }
+
+/// Request: notes that an object is missing or damaged, so that the next upload of its content takes its place. Idempotent: a
+/// note is there or not. Permit: the caller's.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<()>")]
+pub struct NoteDamaged(pub BlobKey);
 
 /// Request: totals over everything. Idempotent: a read. Permit: none.
 #[derive(Message, Debug)]
@@ -214,6 +251,7 @@ forward! {
     CommitPut => PutCommit, |store, request| store.commit_put(request);
     CommitDelete => DeleteOutcome, |store, request| store.delete(request.key, request.stamp);
     CommitDeleteBeside => DeleteOutcome, |store, request| store.delete_beside(request.key, request.stamp);
+    NoteDamaged => (), |store, request| store.note_damaged(request.0);
     ListPage => NamePage, |store, request| store.list(request);
     GetTotals => Totals, |store, _request| store.totals();
     Probe => (), |store, _request| store.probe();

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use s3dedup_actors::model::{Digest, Kind, Result};
 use s3dedup_actors::runtime::guard::Vital;
 use s3dedup_actors::runtime::guardian::Guardian;
+use s3dedup_actors::runtime::way::Way;
 use s3dedup_actors::testkit::locks::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
     KeyLease, LockDirectory, LockStats, Locks, Times, Turn,
@@ -42,8 +43,9 @@ impl Instance {
         let guardian = Guardian::new(Box::new(|why| panic!("{why}"))).start();
         let vital = Vital::new("locks-db", guardian.recipient());
         let arbiter = Arbiter::new();
+        let watched = vital.clone();
         let actor = Supervisor::start_in_arbiter(&arbiter.handle(), move |_| DistributedLockActor::new(vital, plan));
-        Self { arbiter, locks: DistributedLocks::new(actor, BUCKET), stats }
+        Self { arbiter, locks: DistributedLocks::new(Way::new(actor, watched), BUCKET), stats }
     }
 
     async fn acquire(&self, number: u64) -> Result<KeyLease> {
@@ -323,8 +325,9 @@ async fn the_keys_of_both_layers_go_together() {
             let stats = LockStats::default();
             let mine = stats.clone();
             let vital = Vital::new("locks", guardian.recipient());
+            let watched = vital.clone();
             let directory = Supervisor::start(move |_| LockDirectory::new(vital, mine));
-            (Locks::new(directory, Some(instance.locks.clone())), stats)
+            (Locks::new(Way::new(directory, watched), Some(instance.locks.clone())), stats)
         })
         .collect();
     let deadline = || within(HANG);

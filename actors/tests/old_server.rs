@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use s3dedup_actors::BodyEncoding;
 use s3dedup_actors::filetracker::{ListedName, OldDelete, OldServer, OldServerLimits, Protocol};
 use s3dedup_actors::model::{EntryKey, Kind, Namespace, Stamp};
-use s3dedup_actors::testkit::filetracker::{OldFiletracker, StaticFiletracker};
+use s3dedup_actors::testkit::filetracker::{FirstFiletracker, OldFiletracker};
 
 const DATE: &str = "Tue%2C%2014%20Nov%202023%2022%3A13%3A20%20-0000";
 const STAMP: Stamp = Stamp::from_seconds(1_700_000_000);
@@ -135,7 +135,7 @@ async fn a_breaker_tells_at_once_that_a_server_is_down() {
 
 #[actix_rt::test]
 async fn a_tree_of_version_1_is_read_plain() {
-    let old = StaticFiletracker::start();
+    let old = FirstFiletracker::start();
     let dir = old.dir().join("files/d");
     std::fs::create_dir(&dir).unwrap();
     let file = std::fs::File::create(dir.join("ż x")).unwrap();
@@ -154,18 +154,45 @@ async fn a_tree_of_version_1_is_read_plain() {
     assert_eq!(client.list("", FAR).await.err().unwrap().kind(), Kind::Invalid);
 }
 
+/// More than there is room for between the two while the client does not read.
+const LONG: usize = 64 << 20;
+
 #[actix_rt::test]
 async fn a_body_that_ends_early_or_changes_under_way_ends_with_an_error() {
-    let old = StaticFiletracker::start();
+    let old = FirstFiletracker::start();
     let path = old.dir().join("files/a");
-    std::fs::write(&path, vec![7; 4 << 20]).unwrap();
     let client = client(&old.url());
-    let mut download = client.get(&key("a")).await.unwrap().unwrap();
-    let first = download.stream.next().await.unwrap();
-    assert!(first.is_ok());
-    std::fs::write(&path, vec![8; 4 << 20]).unwrap();
-    let rest: Result<Vec<_>, _> = download.stream.try_collect().await;
-    assert_eq!(rest.unwrap_err().kind(), Kind::Unavailable);
+    for len in [LONG, LONG / 2] {
+        std::fs::write(&path, vec![7; LONG]).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+        let mut download = client.get(&key("a")).await.unwrap().unwrap();
+        assert!(download.stream.next().await.unwrap().is_ok());
+        std::fs::write(&path, vec![8; len]).unwrap();
+        let rest: Result<Vec<_>, _> = download.stream.try_collect().await;
+        assert_eq!(rest.unwrap_err().kind(), Kind::Unavailable);
+    }
+}
+
+#[actix_rt::test]
+async fn a_file_of_version_1_that_is_being_written_is_read_when_it_is_at_rest() {
+    let old = FirstFiletracker::start();
+    let path = old.dir().join("files/a");
+    std::fs::write(&path, b"half").unwrap();
+    let client = client(&old.url());
+    let writes = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Of the same length, most of the time in the same second.
+        std::fs::write(&path, b"full").unwrap();
+    };
+    let name = key("a");
+    let (download, ()) = tokio::join!(client.get(&name), writes);
+    let pieces: Vec<_> = download.unwrap().unwrap().stream.try_collect().await.unwrap();
+    assert_eq!(pieces.concat(), b"full");
+    // A version in the future is no reason to wait for ever.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(100_000)).unwrap();
+    assert!(client.get(&name).await.unwrap().is_some());
 }
 
 /// A server that gives every question the same answer, for as long as the test runs.

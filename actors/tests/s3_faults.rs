@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use s3dedup_actors::model::{BlobKey, Kind, Result, Stamp};
-use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store, S3Timeouts, Spooled};
+use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store, S3Timeouts, Spooled, StaleUploads};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::testkit::{Place, key_of, noise, spooled};
 use support::fault_server::{FaultServer, Reply, answer, error};
@@ -401,6 +401,10 @@ fn uploads(rest: &str, uploads: &[(&str, &str)]) -> Reply {
     answer(200, &format!("<ListMultipartUploadsResult>{rest}{listed}</ListMultipartUploadsResult>"))
 }
 
+fn stale(begun_before: Stamp) -> StaleUploads<'static> {
+    StaleUploads { begun_before, dry_run: false, concurrency: 3, is_stopped: &|| false }
+}
+
 #[tokio::test]
 async fn abandoned_uploads_are_aborted_page_by_page() {
     let (_, key) = small();
@@ -416,8 +420,14 @@ async fn abandoned_uploads_are_aborted_page_by_page() {
         }
     });
     let store = on(&server);
-    assert_eq!(store.abort_stale_uploads(Stamp::from_seconds(1_600_000_000)).await.unwrap(), 0);
-    assert_eq!(store.abort_stale_uploads(Stamp::from_seconds(1_700_000_000)).await.unwrap(), 2);
+    assert_eq!(store.abort_stale_uploads(stale(Stamp::from_seconds(1_600_000_000))).await.unwrap(), 0);
+    let old = Stamp::from_seconds(1_700_000_000);
+    let dry_run = StaleUploads { dry_run: true, ..stale(old) };
+    assert_eq!(store.abort_stale_uploads(dry_run).await.unwrap(), 2);
+    let is_stopped = StaleUploads { is_stopped: &|| true, ..stale(old) };
+    assert_eq!(store.abort_stale_uploads(is_stopped).await.unwrap(), 0);
+    assert!(!server.requests().iter().any(|line| line.starts_with("DELETE")));
+    assert_eq!(store.abort_stale_uploads(stale(old)).await.unwrap(), 2);
     let deletions: Vec<_> = server.requests().into_iter().filter(|line| line.starts_with("DELETE")).collect();
     assert_eq!(deletions.len(), 2);
     assert!(deletions.iter().all(|line| line.contains(&name)), "{deletions:?}");
@@ -427,11 +437,11 @@ async fn abandoned_uploads_are_aborted_page_by_page() {
 async fn a_server_that_does_not_list_uploads_is_borne_and_one_that_fails_is_not() {
     let now = Stamp::now();
     let server = FaultServer::start(|_, _| error(501, "NotImplemented"));
-    assert_eq!(on(&server).abort_stale_uploads(now).await.unwrap(), 0);
+    assert_eq!(on(&server).abort_stale_uploads(stale(now)).await.unwrap(), 0);
     let server = FaultServer::start(|_, _| error(403, "AccessDenied"));
-    assert!(on(&server).abort_stale_uploads(now).await.is_err());
+    assert!(on(&server).abort_stale_uploads(stale(now)).await.is_err());
     let server = FaultServer::start(|_, _| answer(200, "<html/>"));
-    assert!(on(&server).abort_stale_uploads(now).await.is_err());
+    assert!(on(&server).abort_stale_uploads(stale(now)).await.is_err());
 }
 
 #[tokio::test]

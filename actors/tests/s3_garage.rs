@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use s3::creds::Credentials;
 use s3::{Bucket, Region};
 use s3dedup_actors::model::{BlobKey, KeyLayout, Kind, Stamp};
-use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store};
+use s3dedup_actors::store::blob::{BlobStore, S3Settings, S3Store, StaleUploads};
 use s3dedup_actors::store::blocking::BlockingPool;
 use s3dedup_actors::testkit::{Place, key_of, noise, spooled};
 use support::garage::{ACCESS_KEY, BUCKET, Garage, REGION, SECRET_KEY};
@@ -162,7 +162,10 @@ async fn abandoned_uploads_are_aborted_and_others_go_on() {
     for key in [ours.as_str(), "backup.tar"] {
         raw.initiate_multipart_upload(key, "text/plain").await.unwrap();
     }
-    let at = |offset| Stamp::from_seconds(Stamp::now().seconds() + offset);
+    let at = |offset| {
+        let begun_before = Stamp::from_seconds(Stamp::now().seconds() + offset);
+        StaleUploads { begun_before, dry_run: false, concurrency: 3, is_stopped: &|| false }
+    };
     assert_eq!(store.abort_stale_uploads(at(-600)).await.unwrap(), 0, "they are young");
     assert_eq!(store.abort_stale_uploads(at(600)).await.unwrap(), 1);
     assert_eq!(store.abort_stale_uploads(at(600)).await.unwrap(), 0);

@@ -42,7 +42,8 @@ pub fn plan(config: &Config, journal: Arc<dyn MirrorJournal>, instance: &str) ->
         breaks: true,
         ..OldServerLimits::default()
     })?;
-    let told = server(OldServerLimits { small: TELL_MAX, breaks: true, ..OldServerLimits::default() })?;
+    let patient = || OldServerLimits { small: TELL_MAX, breaks: true, ..OldServerLimits::default() };
+    let told = asked.as_ref().map(|asked| asked.with_limits(patient())).transpose().map_err(failed)?;
     let copied = server(OldServerLimits::default())?;
     let tree = migration.v1_directory.as_deref();
     let tree = tree.map(|directory| Tree::new(directory, migration.max_concurrency)).transpose().map_err(failed)?;

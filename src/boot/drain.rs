@@ -1,13 +1,13 @@
 //! The end of a server.
 //!
-//! First signal: the draining flag is up (every answer asks its client to close the connection, and `/ready` says
-//! 503, so that balancers send nobody here any more). After the delay for that: no new connections, requests in flight finish within the drain time, then the engine ends its threads and
-//! closes its stores, then status 0. Every step has a bound, so that nothing that is stuck keeps the
-//! process alive. An engine that cannot go on ends the process with [`exit::FATAL`], so that it is
+//! First signal: it is announced (every answer asks its client to close the connection, and `/ready` says 503, so that
+//! balancers send nobody here any more), and for the delay all is served on. After that new requests are refused with 503,
+//! on connections that are still accepted: so whoever asks how the server does hears it for as long as requests are in
+//! flight, and does not take it for one that vanished. When none is left, or the drain time is over: no new connections,
+//! the engine ends its threads and closes its stores, then status 0. Every step has a bound, so that nothing that is
+//! stuck keeps the process alive. An engine that cannot go on ends the process with [`exit::FATAL`], so that it is
 //! started afresh.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Server;
@@ -15,6 +15,7 @@ use actix_web::dev::Server;
 use super::engine::EngineControl;
 use super::signals::Signals;
 use crate::exit;
+use crate::http::stopping::Stopping;
 
 /// How much longer than the drain time the HTTP server may take: it looks at the time once a second.
 const SERVER_STOP_EXTRA: Duration = Duration::from_secs(3);
@@ -33,11 +34,11 @@ pub async fn until_stopped(
     server: Server,
     control: EngineControl,
     mut signals: Signals,
-    draining: Arc<AtomicBool>,
+    stopping: Stopping,
     times: DrainTimes,
 ) -> u8 {
     let DrainTimes { total: drain, delay } = times;
-    let EngineControl { mut fatal, stop } = control;
+    let EngineControl { mut fatal, quiet, stop } = control;
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
 
@@ -53,14 +54,20 @@ pub async fn until_stopped(
     }
 
     let begun = Instant::now();
-    // before the listener closes, so that clients see it on the connections they have
-    draining.store(true, Ordering::SeqCst);
+    let quiet = async {
+        stopping.announce();
+        tokio::time::sleep(delay.min(drain)).await;
+        stopping.refuse();
+        // When time is up the rest is cut below.
+        let _ = tokio::time::timeout(drain.saturating_sub(begun.elapsed()), quiet).await;
+    };
     tokio::select! {
         reason = &mut fatal => return give_up(&reason),
         _ = &mut server => return give_up("http server: it ended by itself"),
-        () = tokio::time::sleep(delay.min(drain)) => {}
+        () = quiet => {}
     }
-    let stopped = handle.stop(true);
+    // What has left the engine may still be on its way to its client.
+    let stopped = handle.stop(begun.elapsed() < drain);
     tokio::select! {
         reason = &mut fatal => return give_up(&reason),
         _ = tokio::time::timeout(drain.saturating_sub(begun.elapsed()) + SERVER_STOP_EXTRA, async { tokio::join!(stopped, server) }) => {}

@@ -1,11 +1,10 @@
 //! The HTTP front end a configuration asks for.
 
 use std::any::Any;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::http::stopping::Stopping;
 use crate::http::{self, HttpSettings};
 use crate::observe::Observer;
 use actix_web::dev::Extensions;
@@ -15,7 +14,7 @@ use actix_web::web::ServiceConfig;
 pub fn routes(
     config: &Config,
     observer: Observer,
-    draining: Arc<AtomicBool>,
+    stopping: Stopping,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let settings = HttpSettings {
         prefix: config.filetracker.prefix.clone(),
@@ -23,7 +22,7 @@ pub fn routes(
         body_min_rate: config.limits.body_min_rate,
         ..HttpSettings::default()
     };
-    http::configure(settings, observer, draining)
+    http::configure(settings, observer, stopping)
 }
 
 /// Sets up every accepted connection.

@@ -43,7 +43,19 @@ pub async fn tie(contents: &TiedStore) -> Result<(), StartError> {
     }
 }
 
-/// The same for somebody who only looks.
-pub async fn look(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Result<(), StartError> {
-    tie::look(metadata, contents).await.map_err(|untied| StartError::new(untied.to_string()))
+/// The same for somebody who only looks; what an empty store means is left to him.
+pub async fn look(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Result<Match, StartError> {
+    match tie::look(metadata, contents).await {
+        Ok(()) => Ok(Match::Good),
+        Err(Untied::Emptied(why)) => Ok(Match::Emptied(why)),
+        Err(untied) => Err(StartError::new(untied.to_string())),
+    }
+}
+
+/// Whether a database and contents belong together, as far as can be seen.
+pub enum Match {
+    /// They do.
+    Good,
+    /// The content store is empty, though the database knows contents; says what to do.
+    Emptied(String),
 }

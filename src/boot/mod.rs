@@ -23,13 +23,12 @@ pub mod signals;
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use s3dedup_actors::failpoint::{self, Point};
 
 use crate::config::{Config, one_line};
+use crate::http::stopping::Stopping;
 use crate::{exit, logging};
 
 use signals::Signals;
@@ -87,10 +86,10 @@ async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> 
     };
 
     reached(Point::StartBeforeServe).await?;
-    let draining = Arc::new(AtomicBool::new(false));
+    let stopping = Stopping::default();
     let listener = listen::start(socket)?;
     let address = listener.local_addr().map_err(|error| StartError::new(format!("no local address: {error}")))?;
-    let routes = front::routes(config, started.observer.clone(), Arc::clone(&draining));
+    let routes = front::routes(config, started.observer.clone(), stopping.clone());
     let server = server::start(config, open_files, listener, routes, front::on_connect())?;
 
     actix_rt::spawn(started.observer.watch());
@@ -104,5 +103,5 @@ async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> 
         total: seconds(config.limits.drain_seconds),
         delay: seconds(config.limits.drain_delay_seconds),
     };
-    Ok(drain::until_stopped(server, started.control, signals, draining, times).await)
+    Ok(drain::until_stopped(server, started.control, signals, stopping, times).await)
 }

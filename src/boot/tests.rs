@@ -2,7 +2,8 @@
 //! an engine made by hand.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use actix_web::web::{self, ServiceConfig};
@@ -20,7 +21,7 @@ struct Running {
     address: SocketAddr,
     signals: mpsc::Sender<Stop>,
     fail: Option<oneshot::Sender<String>>,
-    draining: Arc<AtomicBool>,
+    stopping: Stopping,
     engine_stopped: Arc<AtomicBool>,
     code: tokio::task::JoinHandle<u8>,
 }
@@ -49,7 +50,7 @@ fn start_with(drain_seconds: &str, delay_seconds: &str) -> Running {
     let listener = listen::start(listen::bind("127.0.0.1", 0).unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let server = server::start(&config, 1024, listener, routes, front::on_connect()).unwrap();
-    let draining = Arc::new(AtomicBool::new(false));
+    let stopping = Stopping::default();
     let engine_stopped = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&engine_stopped);
     let (fail, failed) = oneshot::channel();
@@ -61,14 +62,15 @@ fn start_with(drain_seconds: &str, delay_seconds: &str) -> Running {
             }
         }
         .boxed_local(),
+        quiet: std::future::ready(()).boxed_local(),
         stop: Box::new(move |_| async move { stopped.store(true, Ordering::SeqCst) }.boxed_local()),
     };
     let (signals, receiver) = Signals::for_test();
     let seconds = Duration::from_secs;
     let (total, delay) = (seconds(config.limits.drain_seconds), seconds(config.limits.drain_delay_seconds));
     let times = drain::DrainTimes { total, delay };
-    let code = actix_rt::spawn(drain::until_stopped(server, control, receiver, Arc::clone(&draining), times));
-    Running { address, signals, fail: Some(fail), draining, engine_stopped, code }
+    let code = actix_rt::spawn(drain::until_stopped(server, control, receiver, stopping.clone(), times));
+    Running { address, signals, fail: Some(fail), stopping, engine_stopped, code }
 }
 
 async fn ask(address: SocketAddr, path: &str) -> TcpStream {
@@ -97,7 +99,7 @@ async fn a_request_in_flight_is_finished_and_the_status_is_0() {
         server.signals.send(signal).await.unwrap();
         assert!(read_until(&mut stream, "finished").await.starts_with("HTTP/1.1 200"));
         assert_eq!(server.code.await.unwrap(), exit::OK);
-        assert!(server.draining.load(Ordering::SeqCst) && server.engine_stopped.load(Ordering::SeqCst));
+        assert!(server.stopping.refuses() && server.engine_stopped.load(Ordering::SeqCst));
         assert!(TcpStream::connect(server.address).await.is_err());
     }
 }
@@ -130,9 +132,10 @@ async fn the_drain_time_is_a_bound() {
 async fn during_the_delay_the_server_serves_on_and_says_that_it_stops() {
     let server = start_with("20", "2");
     server.signals.send(Stop::Terminate).await.unwrap();
-    while !server.draining.load(Ordering::SeqCst) {
+    while !server.stopping.is_announced() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert!(!server.stopping.refuses());
     // On a connection that is opened only now.
     let mut stream = ask(server.address, "/fast").await;
     assert!(read_until(&mut stream, "fast").await.starts_with("HTTP/1.1 200"));

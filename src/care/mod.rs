@@ -22,6 +22,7 @@ use s3dedup_actors::store::meta::{MetaCare, PostgresStore, SqliteSettings, Sqlit
 use s3dedup_actors::verify::{Examiner, Pace, Stores};
 use serde_json::Value;
 
+use crate::boot::matching::Match;
 use crate::boot::metadata::{place, postgres_settings};
 use crate::boot::{engine, folders, matching};
 use crate::config::{Config, MetadataType, Storage, one_line};
@@ -135,13 +136,33 @@ async fn with_contents(
     Ok(Stores { metadata, contents })
 }
 
-/// Refuses stores that do not belong together: a volume that is not mounted is no damage.
+/// What an empty content store means to a command, when the database knows contents.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Empty {
+    /// That it is the wrong one: the command ends.
+    Wrong,
+    /// That it is damaged, which is what the command is for.
+    Damaged,
+}
+
+/// Refuses stores that do not belong together, and an empty content store.
 pub async fn check_match(stores: &Stores) -> Result<(), String> {
+    check_match_but(stores, Empty::Wrong).await
+}
+
+async fn check_match_but(stores: &Stores, empty: Empty) -> Result<(), String> {
     if stores.metadata.totals().await.is_err_and(|error| error.kind() == Kind::Corrupt) {
         // It is what is to be looked into.
         return Ok(());
     }
-    matching::look(stores.metadata.as_ref(), stores.contents.as_ref()).await.map_err(said)
+    match matching::look(stores.metadata.as_ref(), stores.contents.as_ref()).await.map_err(said)? {
+        Match::Emptied(why) if empty == Empty::Wrong => Err(why),
+        Match::Emptied(why) => {
+            log::warn!("{why}");
+            Ok(())
+        }
+        Match::Good => Ok(()),
+    }
 }
 
 fn sqlite_settings(config: &Config) -> SqliteSettings {

@@ -1,12 +1,12 @@
 //! Showing how far a run is: one line that changes on a terminal, else a line in the log now and then.
 
-use std::io::{IsTerminal, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use s3dedup_actors::verify::{Phase, Progress, Snapshot};
 
 use super::SHOW_EVERY;
+use crate::terminal;
 
 /// Shows the progress until it is dropped.
 pub struct Shown {
@@ -23,16 +23,20 @@ impl Shown {
 
     /// Begins to show what `line` says each time.
     pub fn lines(mut line: impl FnMut() -> String + 'static) -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
+        Self::fitted(move |_| line())
+    }
+
+    /// The same; `line` is told how many columns there are.
+    pub fn fitted(mut line: impl FnMut(usize) -> String + 'static) -> Self {
+        let is_terminal = terminal::is_watched();
         let every = SHOW_EVERY[usize::from(!is_terminal)];
         let task = actix_rt::spawn(async move {
             loop {
                 actix_rt::time::sleep(every).await;
-                let line = line();
                 if is_terminal {
-                    let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+                    terminal::draw(&line(terminal::columns()));
                 } else {
-                    log::info!("{line}");
+                    log::info!("{}", line(usize::MAX));
                 }
             }
         });
@@ -44,7 +48,7 @@ impl Drop for Shown {
     fn drop(&mut self) {
         self.task.abort();
         if self.is_terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            terminal::clear();
         }
     }
 }

@@ -7,12 +7,13 @@ use s3dedup_actors::SpoolLimits;
 use s3dedup_actors::model::Error;
 use s3dedup_actors::repair::{self, Action, Applied, Fallback, Filetracker, OtherStore, Plan, Rebuilt, Repairer};
 use s3dedup_actors::store::meta::MetaCare;
+use s3dedup_actors::store::tie;
 use s3dedup_actors::verify::{Damage, Progress, Stores};
 use serde_json::{Value, json};
 
 use super::progress::Shown;
 use super::verify::list;
-use super::{CONCURRENCY, ReportTo, check_match, examiner, open_alone, run, said, turn};
+use super::{CONCURRENCY, Empty, ReportTo, check_match_but, examiner, open_alone, run, said, turn};
 use crate::boot::{engine, folders};
 use crate::config::Config;
 use crate::exit;
@@ -31,6 +32,8 @@ pub struct RepairOptions {
     pub deep: bool,
     /// Makes the contents of a lost database anew.
     pub rebuild: bool,
+    /// Goes on when the content store is empty though the database knows contents.
+    pub accepts_empty: bool,
     /// Gives adopted contents that no name came for to the cleaner.
     pub release_adopted: bool,
     /// At most so many megabytes of objects a second.
@@ -47,7 +50,8 @@ pub fn repair(config: &Config, options: &RepairOptions) -> u8 {
         }
         let (stores, _locks) = open_alone(config, options.rebuild).await?;
         if !options.rebuild {
-            check_match(&stores).await?;
+            let empty = if options.accepts_empty || options.dry_run { Empty::Damaged } else { Empty::Wrong };
+            check_match_but(&stores, empty).await?;
         }
         let work = work(config, options, &stores);
         // Looking does no harm, whoever else is at it.
@@ -62,6 +66,11 @@ async fn work(config: &Config, options: &RepairOptions, stores: &Stores) -> Resu
         let text = format!("{released} adopted contents without a name are given to the cleaner");
         options.report.write(&json!({ "format": 1, "released": released }), &text)?;
         return Ok(exit::OK);
+    }
+    if options.accepts_empty && !options.dry_run {
+        // A store that lost everything lost its mark.
+        let taken = tie::take_over(stores.metadata.as_ref(), stores.contents.as_ref()).await;
+        taken.map_err(|error| format!("the content store cannot be marked error=\"{error}\""))?;
     }
     let examiner = examiner(config, options.mbps)?;
     let progress = Rc::new(Progress::default());

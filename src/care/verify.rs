@@ -9,7 +9,7 @@ use s3dedup_actors::verify::{self, Damage, Progress, Tools, VerifyReport, Verify
 use serde_json::Value;
 
 use super::progress::Shown;
-use super::{CONCURRENCY, ReportTo, attach, check_match, examiner, identity, replace, run};
+use super::{CONCURRENCY, Empty, ReportTo, attach, check_match_but, examiner, identity, replace, run};
 use crate::config::Config;
 use crate::exit;
 
@@ -33,7 +33,7 @@ pub struct VerifyOptions {
 pub fn verify(config: &Config, options: &VerifyOptions) -> u8 {
     run(config, async {
         let stores = attach(config).await?;
-        check_match(&stores).await?;
+        check_match_but(&stores, Empty::Damaged).await?;
         let identity = identity(config);
         let state = match &options.resume {
             Some(file) => read_state(file, &identity, options.deep)?,
@@ -83,6 +83,10 @@ fn text(report: &VerifyReport) -> String {
     let _ =
         writeln!(out, "{status}: {names} names, {contents} contents {depth} ({stored_bytes} bytes) in {seconds:.1} s");
     out.push_str(&list(&report.damages, report.damages_left_off));
+    if !report.cleared.is_empty() {
+        let count = report.cleared.len();
+        let _ = writeln!(out, "note: {count} objects that a read found damaged are whole; s3dedup repair notes that");
+    }
     if orphans.objects > 0 {
         let (objects, bytes) = (orphans.objects, orphans.bytes);
         let _ = writeln!(out, "note: {objects} objects ({bytes} bytes) that nothing knows of; no damage");
@@ -110,6 +114,9 @@ fn line(damage: &Damage) -> String {
     use s3dedup_actors::verify::DamageKind::Totals;
     if let Totals { total, stored, counted } = damage.kind {
         return format!("{} {total} stored={stored} counted={counted}", damage.word());
+    }
+    if let Some(row) = &damage.row {
+        return format!("{} {}: {}", damage.word(), row.place, row.why);
     }
     let names: Vec<String> = damage.names.iter().map(|name| format!("{:?}", name.name())).collect();
     let more = if damage.more_names { ", .." } else { "" };

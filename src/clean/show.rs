@@ -1,11 +1,10 @@
 //! What a run of the cleaner says to people and to programs.
 
-use std::io::Write;
-
 use s3dedup_actors::cleaner::{CleanReport, Findings, Progress, ScanReport, Tally};
 use serde_json::{Value, json};
 
 use crate::config::one_line;
+use crate::terminal;
 
 /// Characters of the bar.
 const BAR_WIDTH: u64 = 30;
@@ -16,12 +15,12 @@ pub fn bar(progress: &Progress, planned: u64, contents: u64) {
         0 => ("cleaning", progress.cleaned(), planned),
         scanned => ("scanning", scanned, contents),
     };
-    let _ = write!(std::io::stderr(), "\r{}\x1b[K", bar_text(what, done, total));
+    terminal::draw(&bar_text(what, done, total));
 }
 
 /// Takes the bar away.
 pub fn end_of_bar() {
-    let _ = write!(std::io::stderr(), "\r\x1b[K");
+    terminal::clear();
 }
 
 fn bar_text(what: &str, done: u64, total: u64) -> String {

@@ -68,6 +68,10 @@ pub(super) struct RepairCommand {
     /// For a lost database: makes a content known for every object
     #[structopt(long)]
     rebuild: bool,
+    /// Repairs though the content store is empty and the database knows contents: only when it is known to be the right
+    /// store, and to have lost its objects
+    #[structopt(long, conflicts_with_all = &["rebuild", "release-adopted"])]
+    accept_empty_store: bool,
     /// Gives contents that were adopted from objects, and that no name came for, to the cleaner
     #[structopt(long, conflicts_with_all = &["rebuild", "dry-run", "deep"])]
     release_adopted: bool,
@@ -146,8 +150,17 @@ pub(super) fn verify(command: VerifyCommand) -> u8 {
 }
 
 pub(super) fn repair(command: RepairCommand) -> u8 {
-    let RepairCommand { config, dry_run, deep, rebuild, release_adopted, max_mbps, report } = command;
-    let options = RepairOptions { dry_run, deep, rebuild, release_adopted, mbps: max_mbps, report: report.into() };
+    let RepairCommand { config, dry_run, deep, rebuild, accept_empty_store, release_adopted, max_mbps, report } =
+        command;
+    let options = RepairOptions {
+        dry_run,
+        deep,
+        rebuild,
+        accepts_empty: accept_empty_store,
+        release_adopted,
+        mbps: max_mbps,
+        report: report.into(),
+    };
     load(config, Vec::new()).map_or_else(|code| code, |loaded| care::repair(&loaded.config, &options))
 }
 

@@ -171,7 +171,7 @@ pub struct Limits {
     pub body_min_rate: u64,
     /// How long a stopping server lets requests finish.
     pub drain_seconds: u64,
-    /// How long it serves on before it closes its door.
+    /// How long it serves new requests before it refuses them.
     pub drain_delay_seconds: u64,
 }
 

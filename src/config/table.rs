@@ -146,9 +146,9 @@ pub static SETTINGS: &[Setting] = &[
         "slowest allowed upload"),
     number("limits.drain_seconds", "DRAIN_SECONDS", "30", (0, 3600), "seconds",
         "how long a stopping server lets requests finish"),
-    number("limits.drain_delay_seconds", "DRAIN_DELAY_SECONDS", "0", (0, 3600), "seconds",
-        "how long a stopping server serves on and says at /ready that it stops, so that a balancer can notice; counts \
-        within DRAIN_SECONDS"),
+    number("limits.drain_delay_seconds", "DRAIN_DELAY_SECONDS", "1", (0, 3600), "seconds",
+        "how long a stopping server serves new requests while /ready says that it stops, so that a balancer can \
+        notice; then they get 503. Counts within DRAIN_SECONDS"),
 
     number("actors.uploader_pool_size", "UPLOADER_POOL_SIZE", "16", (1, 1024), "",
         "contents on their way to the store at once"),

@@ -56,6 +56,11 @@ impl Failure {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, line)
     }
 
+    /// 503: the server is about to end.
+    pub fn stopping() -> Self {
+        Error::new(Kind::Overloaded, "the server is stopping").into()
+    }
+
     /// 500: a defect of this program.
     pub fn internal(line: &'static str) -> Self {
         Error::new(Kind::Internal, line).into()

@@ -1,14 +1,15 @@
 //! `GET /health` and `GET /ready`, at the root whatever the prefix is: for what runs and balances instances.
 
-use std::sync::atomic::Ordering;
-
-use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 use super::Front;
 use super::error::Failure;
+
+/// The query of balancers for which 503 is as bad as no answer at all.
+const SAY_NOT_FOUND: &str = "otherwise=404";
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,17 +34,21 @@ pub async fn serve(front: &Front, request: &HttpRequest, question: Question) -> 
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Failure::method_not_allowed("GET, HEAD"));
     }
-    Ok(match question {
-        Question::Alive => answer(true, &json!({ "alive": true })),
-        Question::Ready => ready(front).await,
-    })
+    if question == Question::Alive {
+        return Ok(answer(StatusCode::OK, &json!({ "alive": true })));
+    }
+    let otherwise = match request.query_string() {
+        SAY_NOT_FOUND => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Ok(ready(front, otherwise).await)
 }
 
 /// Ready means that requests should be sent here: the metadata store answers, no actor is stuck, and the server is not stopping. A content
 /// store that does not answer is told but does not count: it is the same for every instance, and much goes on without it.
-async fn ready(front: &Front) -> HttpResponse {
+async fn ready(front: &Front, otherwise: StatusCode) -> HttpResponse {
     let readiness = front.engine.readiness().await;
-    let is_draining = front.draining.load(Ordering::Relaxed);
+    let is_draining = front.stopping.is_announced();
     let is_ready = readiness.metadata.is_none() && readiness.actors.is_none() && !is_draining;
     let state = |trouble: &Option<String>| trouble.as_deref().unwrap_or("ok").to_owned();
     let body = json!({
@@ -53,12 +58,12 @@ async fn ready(front: &Front) -> HttpResponse {
         "actors": state(&readiness.actors),
         "draining": is_draining,
     });
-    answer(is_ready, &body)
+    answer(if is_ready { StatusCode::OK } else { otherwise }, &body)
 }
 
-fn answer(is_well: bool, body: &Value) -> HttpResponse {
-    let mut response = if is_well { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
-    if !is_well {
+fn answer(status: StatusCode, body: &Value) -> HttpResponse {
+    let mut response = HttpResponse::build(status);
+    if status != StatusCode::OK {
         response.insert_header((RETRY_AFTER, "1"));
     }
     response

@@ -13,10 +13,9 @@ pub mod health;
 pub mod path;
 pub mod query;
 pub mod reply;
+pub mod stopping;
 pub mod upload;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Version};
@@ -27,6 +26,7 @@ use body::{DrainLimits, Incoming, Pace};
 use error::Failure;
 use path::Prefix;
 use reply::TextWhileDraining;
+use stopping::Stopping;
 
 use crate::observe::Observer;
 
@@ -62,23 +62,24 @@ pub struct Front {
     observer: Observer,
     prefix: Prefix,
     pace: Pace,
-    draining: Arc<AtomicBool>,
+    stopping: Stopping,
 }
 
 /// Makes the configuration of an `App` that serves everything.
 ///
-/// Once `draining` is set every answer asks its client to close the connection.
+/// Once `stopping` is announced every answer asks its client to close the connection. Once it refuses, new requests of a
+/// protocol are 503; what is asked of the server itself is answered to the end.
 pub fn configure(
     settings: HttpSettings,
     observer: Observer,
-    draining: Arc<AtomicBool>,
+    stopping: Stopping,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let front = web::Data::new(Front {
         engine: observer.engine().clone(),
         observer,
         prefix: Prefix::new(&settings.prefix),
         pace: Pace { idle: settings.body_idle, bytes_per_second_min: settings.body_min_rate },
-        draining,
+        stopping,
     });
     move |config| {
         config.app_data(front.clone()).default_service(web::to(serve));
@@ -89,7 +90,7 @@ async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Fro
     let begun = Instant::now();
     let mut body = Incoming::new(payload, front.pace);
     let (endpoint, answer) = answer(&front, &request, &mut body).await;
-    let mut close = front.draining.load(Ordering::Relaxed);
+    let mut close = front.stopping.is_announced();
     let mut response = match answer {
         Ok(response) => response,
         Err(failure) => {
@@ -126,6 +127,7 @@ async fn answer(
         return (endpoint, health::serve(front, request, question).await);
     }
     match path::target(&front.prefix, path) {
+        Ok(target) if front.stopping.refuses() => (target.endpoint(), Err(Failure::stopping())),
         Ok(target) => (target.endpoint(), filetracker::serve(front, request, target, body).await),
         Err(failure) => ("other", Err(failure)),
     }

@@ -12,7 +12,7 @@ use super::{From, complain, open_source, say};
 use crate::care::progress::Shown;
 use crate::care::{attach, check_match, examiner, run};
 use crate::config::Config;
-use crate::exit;
+use crate::{exit, terminal};
 
 /// Differences that a JSON report keeps; more are only counted.
 const KEPT_MAX: usize = 100_000;
@@ -52,6 +52,7 @@ pub fn compare(config: &Config, options: CompareOptions) -> u8 {
                 kept.extend((kept.len() < KEPT_MAX).then_some(difference));
             } else {
                 // As they come: there may be very many.
+                terminal::clear();
                 let _ = writeln!(std::io::stdout(), "{}", text(&difference));
             }
         };

@@ -7,11 +7,11 @@ pub mod show;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use s3dedup_actors::filetracker::{OldServer, OldServerLimits};
 use s3dedup_actors::migrator::source::{NamesInFile, Server, Source, Tree};
-use s3dedup_actors::migrator::{Copier, Ended, MigrationPhase, MigrationPlan};
+use s3dedup_actors::migrator::{Copier, Ended, MigrationPhase, MigrationPlan, TERM};
 
 use crate::boot::engine::{self, Offline};
 use crate::boot::signals::Signals;
@@ -25,6 +25,10 @@ pub use show::to_json;
 
 /// How long requests inside the engine may take to end: there are none but ours.
 const END_MAX: Duration = Duration::from_secs(1);
+
+/// How long it is waited for another one that is at the same migration: as long as one that was killed keeps others from it.
+const BUSY_MAX: Duration = TERM.saturating_add(Duration::from_secs(5));
+const BUSY_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Where files come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,15 +96,16 @@ async fn migrate(
     folders::create(config).map_err(|error| error.to_string())?;
     // Kept until the end: a server must not start on the same data meanwhile.
     let _locks = folders::lock(config).map_err(|error| in_use(&error))?;
-    // Another name than that of any server: one that migrates under the same name would not notice.
-    let holder = format!("migrate {}:{}", config.instance_id(0), std::process::id());
+    // Another name than that of any server: one that migrates under the same name would not notice. The next command on this
+    // machine has the same one, and goes on at once where one that was killed left off.
+    let holder = format!("migrate {}", config.instance_id(0));
     let started = engine::start_offline(config, &holder).await.map_err(|error| error.to_string())?;
     let Offline { engine, tree, journal, fatal } = started;
     let plan = MigrationPlan { source, concurrency: config.migration.max_concurrency, holder };
     let copier = Copier::new(engine, Arc::clone(&journal), plan);
     let progress = copier.progress().clone();
-    let shown = Shown::lines(move || show::line(&progress.snapshot()));
-    let mut run = Box::pin(copier.run());
+    let shown = Shown::fitted(move |columns| show::line(&progress.snapshot(), columns));
+    let mut run = Box::pin(run_in_turn(&copier));
     let ended = tokio::select! {
         ended = &mut run => ended.map_err(|error| format!("cannot migrate error=\"{error}\"")),
         why = fatal => Err(format!("cannot go on: {}", why.unwrap_or_default())),
@@ -119,6 +124,21 @@ async fn migrate(
     drop((copier, journal));
     tree.stop(END_MAX).await;
     code
+}
+
+/// Runs it, and waits for another one that is at it: it may have been killed.
+async fn run_in_turn(copier: &Copier) -> s3dedup_actors::model::Result<Ended> {
+    let begun = Instant::now();
+    loop {
+        let ended = copier.run().await?;
+        if ended != Ended::Busy || copier.is_stopped() || begun.elapsed() > BUSY_MAX {
+            return Ok(ended);
+        }
+        if begun.elapsed() < BUSY_LOOK_EVERY {
+            log::warn!("another s3dedup is at this migration, or was killed while it was: waiting for up to a minute");
+        }
+        actix_rt::time::sleep(BUSY_LOOK_EVERY).await;
+    }
 }
 
 /// Tells people and the report how it ended.

@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 use crate::care::progress::duration;
 use crate::clean::aligned;
 use crate::config::one_line;
+use crate::terminal::fitted;
 
-/// Characters of the bar.
-const BAR_WIDTH: u64 = 20;
+/// Characters of the bar, and of it where there is less room.
+const BAR_WIDTHS: [u64; 2] = [20, 10];
+/// So many columns have room for the long one.
+const WIDE: usize = 110;
 
-/// How far it is, in one line.
-pub fn line(now: &MigrationSnapshot) -> String {
+/// How far it is, in one line of so many columns.
+pub fn line(now: &MigrationSnapshot, columns: usize) -> String {
     if let Some(what) = &now.waits_for {
         return format!("phase={} waiting for {}", now.phase.as_str(), one_line(what));
     }
@@ -25,18 +28,24 @@ pub fn line(now: &MigrationSnapshot) -> String {
     let settled = counts.settled();
     // More may turn up than was listed.
     let total = counts.total.max(settled).max(1);
-    let filled = settled * BAR_WIDTH / total;
-    let bar: String = (0..BAR_WIDTH).map(|place| if place < filled { '#' } else { '.' }).collect();
+    let width = BAR_WIDTHS[usize::from(columns < WIDE)];
+    let filled = settled * width / total;
+    let bar: String = (0..width).map(|place| if place < filled { '#' } else { '.' }).collect();
     let percent = settled as f64 / total as f64 * 100.0;
     let megabytes = now.received_bytes as f64 / 1e6 / now.copying_for.as_secs_f64().max(0.001);
     let eta = now.time_left().map_or_else(|| "?".to_owned(), duration);
-    format!(
-        "[{bar}] {percent:.1}% files={settled}/{total} {} rate={:.0}/s {megabytes:.1} MB/s eta={eta} saved={} failed={}",
-        bytes(counts.copied_bytes),
-        now.rate(),
-        saved(now),
-        counts.failed
-    )
+    let parts = [
+        (3, format!("[{bar}]")),
+        (7, format!("{percent:.1}%")),
+        (6, format!("files={settled}/{total}")),
+        (2, bytes(counts.copied_bytes)),
+        (1, format!("rate={:.0}/s", now.rate())),
+        (0, format!("{megabytes:.1} MB/s")),
+        (5, format!("eta={eta}")),
+        (4, format!("saved={}", saved(now))),
+        (6, format!("failed={}", counts.failed)),
+    ];
+    fitted(&parts, columns)
 }
 
 /// What came of it, with the first names that were not copied.
@@ -87,7 +96,7 @@ pub fn summary(now: &MigrationSnapshot, first: &[Trouble], report: Option<&Path>
 pub fn to_json(now: &MigrationSnapshot) -> Value {
     let counts = &now.counts;
     json!({
-        "active": matches!(now.phase, MigrationPhase::Waiting | MigrationPhase::Listing | MigrationPhase::Copying),
+        "active": now.is_active(),
         "phase": now.phase.as_str(),
         "kind": now.kind,
         "source": now.source,
@@ -167,15 +176,18 @@ mod tests {
 
     #[test]
     fn the_line_tells_what_a_person_watches() {
-        let line = line(&snapshot());
+        let line = |now: &MigrationSnapshot| super::line(now, usize::MAX);
         assert_eq!(
-            line,
+            line(&snapshot()),
             "[#####...............] 25.0% files=250/1000 1.0 GB rate=5/s 6.0 MB/s eta=2m saved=75.0% failed=2"
         );
+        let narrow = |columns| super::line(&snapshot(), columns);
+        assert_eq!(narrow(80), "[##........] 25.0% files=250/1000 1.0 GB rate=5/s eta=2m saved=75.0% failed=2");
+        assert_eq!(narrow(45), "25.0% files=250/1000 eta=2m failed=2");
         let waiting = MigrationSnapshot { waits_for: Some("the source: no\nanswer".into()), ..snapshot() };
-        assert!(super::line(&waiting).starts_with("phase=copying waiting for the source: no"));
+        assert!(line(&waiting).starts_with("phase=copying waiting for the source: no"));
         let empty = MigrationSnapshot { counts: MigrationCounts::default(), settled_here: 0, ..snapshot() };
-        assert!(super::line(&empty).contains("eta=? saved=- failed=0"), "{}", super::line(&empty));
+        assert!(line(&empty).contains("eta=? saved=- failed=0"), "{}", line(&empty));
     }
 
     #[test]

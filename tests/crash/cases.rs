@@ -83,6 +83,7 @@ fn pairs(point: Point) -> &'static [Pair] {
         Point::PutAfterPart | Point::PutBeforeComplete => BUCKETS,
         Point::PutAfterPlan
         | Point::PutBeforeLock
+        | Point::PutAtLocks
         | Point::PutAfterLock
         | Point::DeleteBeforeCommit
         | Point::DeleteAfterCommit

@@ -46,3 +46,37 @@ fn a_cleaner_that_panics_again_and_again_ends_the_process_and_one_panic_does_not
     server.start_again();
     assert_eq!(gunzip(&server.request("GET", "/files/kept").send().assert_status(200).body), content);
 }
+
+#[test]
+fn locks_that_fail_again_and_again_end_the_process_and_one_failure_does_not() {
+    for (action, status) in [("panic", 500), ("error", 503)] {
+        let mut server = TestServer::builder().env("S3DEDUP_FAILPOINTS", format!("put-at-locks={action}#2")).start();
+        upload(&server, "known", 0, b"known").send().assert_status(200);
+        assert_eq!(upload(&server, "hit", 0, b"hit").send().status, status, "{action}");
+        eventually("it is shown", || {
+            let locks = actor(&server, "locks")?;
+            let fault = locks["last_fault"].as_str()?.contains("put-at-locks");
+            (locks["restarts"] == 1 && fault && locks["state"] == "up").then_some(())
+        });
+        for name in ["cleaner", "metadata", "uploads"] {
+            assert_eq!(actor(&server, name).unwrap()["restarts"], 0, "{name}");
+        }
+        upload(&server, "hit", 0, b"hit").send().assert_status(200);
+        server.stop();
+
+        server.set_env("S3DEDUP_FAILPOINTS", Some(&format!("put-at-locks={action}")));
+        server.start_again();
+        for round in 0.. {
+            // What needs no lock goes on for as long as it lives.
+            let new = upload(&server, "new", round, format!("{round}").as_bytes()).try_send();
+            let (Ok(new), Ok(known)) = (new, server.request("GET", "/files/known").try_send()) else { break };
+            assert!([status, 503].contains(&new.status) && known.status == 200, "{action}: {new:?} {known:?}");
+        }
+        let end = server.wait();
+        assert_eq!(end.code(), Some(70), "{}", server.log());
+        assert!(server.log().contains("the last of actor locks"), "{}", server.log());
+        server.set_env("S3DEDUP_FAILPOINTS", None);
+        server.start_again();
+        server.request("GET", "/files/known").send().assert_status(200);
+    }
+}

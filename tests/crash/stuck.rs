@@ -14,6 +14,22 @@ fn state(server: &TestServer, name: &str) -> Option<String> {
 }
 
 #[test]
+fn a_thread_that_comes_back_has_its_actor_rebuilt() {
+    let mut server =
+        TestServer::builder().env("STUCK_SECONDS", 4).env("S3DEDUP_FAILPOINTS", "put-at-locks=block:7.5#2").start();
+    upload(&server, "first", 0, b"first").send().assert_status(200);
+    let told = upload(&server, "second", 0, b"second").send();
+    assert_eq!(told.status, 503, "{told:?}");
+    eventually("it is seen", || (state(&server, "locks")? == "stuck").then_some(()));
+    eventually("it is well again", || (state(&server, "locks")? == "up").then_some(()));
+    let told = server.raw_request("GET", "/api/actors").send();
+    let text = told.text();
+    assert!(text.contains("\"last_fault\":\"its thread does not answer\""), "{text}");
+    upload(&server, "second", 0, b"second").send().assert_status(200);
+    server.stop();
+}
+
+#[test]
 fn a_stuck_actor_is_reported_and_in_the_end_fatal() {
     let mut server =
         TestServer::builder().env("STUCK_SECONDS", 2).env("S3DEDUP_FAILPOINTS", "put-after-upload=block:60#2").start();
@@ -26,6 +42,9 @@ fn a_stuck_actor_is_reported_and_in_the_end_fatal() {
     assert_eq!(state(&server, "metadata").as_deref(), Some("up"));
     let ready = server.raw_request("GET", "/ready").send();
     assert_eq!((ready.status, ready.text().contains("actor uploads is stuck")), (503, true), "{ready:?}");
+    // Who waits for it is told.
+    let told = cut.response(false).unwrap();
+    assert_eq!((told.status, told.header("retry-after")), (503, Some("5")), "{told:?}");
     // What does not need the uploads goes on.
     upload(&server, "again", 0, b"known").send().assert_status(200);
     server.request("GET", "/files/known").send().assert_status(200);

@@ -18,10 +18,20 @@ fn with_upload_in_flight() -> (TestServer, SlowUploads) {
     (server, upload)
 }
 
+/// Waits until new requests are refused, on connections of their own.
+fn until_it_refuses(server: &TestServer) {
+    let refused = eventually("new requests are refused", || {
+        let answer = server.request("GET", "/version").send();
+        (answer.status == 503).then_some(answer)
+    });
+    assert_eq!((refused.header("connection"), refused.header("retry-after")), (Some("close"), Some("1")));
+}
+
 fn signal_finishes_what_is_in_flight(signal: Signal) {
     let (mut server, mut upload) = with_upload_in_flight();
     server.signal(signal);
-    eventually("no new connections are served", || server.request("GET", "/version").try_send().err());
+    until_it_refuses(&server);
+    assert_says_that_it_stops(&server);
     assert!(!server.has_ended());
     let answer = upload.finish().remove(0);
     answer.assert_status(200);
@@ -32,6 +42,15 @@ fn signal_finishes_what_is_in_flight(signal: Signal) {
     server.start_again();
     let stored = server.request("GET", "/files/slow0").send();
     assert_eq!(gunzip(&stored.assert_status(200).body), upload.content());
+}
+
+/// On connections of their own, as a balancer's checks.
+fn assert_says_that_it_stops(server: &TestServer) {
+    let told = server.raw_request("GET", "/ready").send();
+    assert_eq!(told.status, 503);
+    let told: serde_json::Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!((&told["ready"], &told["draining"], &told["metadata"]), (&false.into(), &true.into(), &"ok".into()));
+    assert_eq!(server.raw_request("GET", "/ready?otherwise=404").send().status, 404);
 }
 
 #[test]
@@ -49,7 +68,7 @@ fn a_second_signal_ends_at_once() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
         let (mut server, mut upload) = with_upload_in_flight();
         server.signal(first);
-        eventually("no new connections are served", || server.request("GET", "/version").try_send().err());
+        until_it_refuses(&server);
         server.signal(second);
         let status = server.wait();
         assert!(!status.success(), "an upload was cut: {status}");
@@ -76,18 +95,33 @@ fn readiness_fails_first_and_requests_are_served_meanwhile() {
     let mut server = TestServer::builder().env("DRAIN_DELAY_SECONDS", 3).start();
     server.raw_request("GET", "/ready").send().assert_status(200);
     server.signal(Signal::TERM);
-    // Each request opens a connection of its own, as a balancer's check does.
-    let told = eventually("it says that it stops", || {
-        let answer = server.raw_request("GET", "/ready").send();
-        (answer.status == 503).then_some(answer)
-    });
-    let told: serde_json::Value = serde_json::from_slice(&told.body).unwrap();
-    assert_eq!((&told["draining"], &told["metadata"]), (&true.into(), &"ok".into()));
+    eventually("it says that it stops", || (server.raw_request("GET", "/ready").send().status == 503).then_some(()));
+    assert_says_that_it_stops(&server);
     upload(&server, "late", 0, b"still served").send().assert_status(200);
-    eventually("no new connections are served", || server.request("GET", "/version").try_send().err());
     assert!(server.wait().success());
     server.start_again();
     assert_eq!(server.list(""), ["late"]);
+}
+
+#[test]
+fn who_asks_hears_that_it_stops_for_as_long_as_an_upload_is_in_flight() {
+    let (mut server, mut upload) = with_upload_in_flight();
+    server.raw_request("GET", "/ready?otherwise=404").send().assert_status(200);
+    server.signal(Signal::TERM);
+    until_it_refuses(&server);
+    // A balancer asks once a second or so, and counts to three.
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(300));
+        assert_says_that_it_stops(&server);
+        server.raw_request("GET", "/health").send().assert_status(200);
+        until_it_refuses(&server);
+    }
+    upload.finish().remove(0).assert_status(200);
+    let status = server.wait();
+    assert!(status.success(), "{status}: {}", server.log());
+    server.start_again();
+    let stored = server.request("GET", "/files/slow0").send();
+    assert_eq!(gunzip(&stored.assert_status(200).body), upload.content());
 }
 
 #[test]
@@ -120,9 +154,11 @@ fn a_busy_server_is_drained(mut server: TestServer) {
                     let path = format!("busy{client}/{round}");
                     match upload(server, &path, 0, &content(client, round)).try_send() {
                         Ok(answer) if answer.status == 200 => acknowledged.lock().unwrap().push((client, round)),
+                        // The door is closed.
+                        Ok(answer) if answer.text().contains("stopping") => return,
                         // There may be more of them than uploaders can do in time.
                         Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
-                        // The door is closed. A connection that was still at it is closed without an answer.
+                        // A connection that was still at it is closed without an answer.
                         Err(_) => return,
                     }
                     answers.fetch_add(1, Ordering::Relaxed);
@@ -131,7 +167,7 @@ fn a_busy_server_is_drained(mut server: TestServer) {
         }
         eventually("all are at it", || (answers.load(Ordering::Relaxed) > 2 * BUSY).then_some(()));
         server.signal(Signal::TERM);
-        eventually("no new connections are served", || server.request("GET", "/version").try_send().err());
+        until_it_refuses(&server);
     });
     assert!(!server.has_ended(), "slow uploads are still on their way");
     std::thread::sleep(Duration::from_millis(300));

@@ -38,6 +38,15 @@ for part in "${parts[@]}"; do
     echo "installing $part.txt into $venv" >&2
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$here/$part.txt" >&2 \
         || fail "pip could not install $part.txt"
+    if [ "$part" = server ]; then
+        # Of version 1 the sources are enough: it is written for Python 2, and filetracker1.py runs its server.
+        first=$(sed -n 's/^# version 1: //p' "$here/server.txt")
+        "$venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest "$tools" "$first" >&2 \
+            || fail "pip could not download $first"
+        rm -rf "$venv/${first/==/-}"
+        tar --extract --gzip --file "$tools/${first/==/-}.tar.gz" --directory "$venv"
+        rm "$tools/${first/==/-}.tar.gz"
+    fi
     cp "$here/$part.txt" "$venv/$part.txt"
 done
 echo "$venv"

@@ -9,7 +9,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 use super::{CleanOptions, CleanReport, Cleaner, CleanerLimits, CleanerStats, Schedule};
 use crate::failpoint::{self, Point};
 use crate::model::{Result, Stamp};
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
 use crate::store::blob::BlobStore;
 use crate::store::meta::MetaStore;
 
@@ -163,11 +163,15 @@ impl CleanerActor {
         match outcome {
             Ok(Some(report)) => {
                 self.plan.stats.add(&report);
+                if let Some(error) = &report.first_error {
+                    self.vital.work_failed(error);
+                }
                 tell(&report);
             }
             Ok(None) => log::debug!("another instance cleans"),
             Err(error) => {
                 self.plan.stats.add_error();
+                self.vital.work_failed(&error);
                 log::warn!("cleaning failed, it is tried again later error=\"{error}\"");
             }
         }
@@ -231,4 +235,4 @@ impl Supervised for CleanerActor {
     }
 }
 
-can_be_struck!(CleanerActor, |actor| &actor.vital);
+can_be_rebuilt!(CleanerActor, |actor| &actor.vital);

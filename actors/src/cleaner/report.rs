@@ -27,7 +27,7 @@ pub struct CleanReport {
     pub intents: Tally,
     /// Contents without a reference.
     pub unused: Tally,
-    /// Uploads in parts that were abandoned before they became an object.
+    /// Uploads in parts that were abandoned before they became an object, and ended (in a dry run: would be).
     pub parts: u64,
     /// What the full scan found, if there was one.
     pub scan: Option<ScanReport>,

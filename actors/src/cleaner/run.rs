@@ -15,7 +15,7 @@ use super::turn::Turn;
 use super::{CleanerLimits, scan};
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Error, Kind, Result, Stamp};
-use crate::store::blob::{BlobStore, Deletion};
+use crate::store::blob::{BlobStore, Deletion, StaleUploads};
 use crate::store::meta::MetaStore;
 
 /// So many objects are condemned or forgotten by one transaction: requests of clients wait for its turn.
@@ -134,8 +134,14 @@ impl Cleaner {
         if report.errors >= FAILURES_MAX {
             return Ok(());
         }
-        if !options.dry_run && !self.is_stopped() {
-            match self.contents.abort_stale_uploads(planner.made_before).await {
+        if !self.is_stopped() {
+            let stale = StaleUploads {
+                begun_before: planner.made_before,
+                dry_run: options.dry_run,
+                concurrency: self.limits.concurrency,
+                is_stopped: &|| self.is_stopped(),
+            };
+            match self.contents.abort_stale_uploads(stale).await {
                 Ok(parts) => report.parts = parts,
                 // A key without the right to do this keeps nobody from the rest.
                 Err(error) => report.fail(error),

@@ -23,6 +23,9 @@ const PAGE: usize = 1000;
 /// Contents that were not seen and are asked for together.
 const UNSEEN_MAX: usize = 256;
 
+/// Missing and damaged objects that one scan notes, each in a transaction. Reads and repairs note the rest.
+const NOTES_MAX: u32 = 1000;
+
 /// Contents in the order of their digests.
 struct Contents<'a> {
     metadata: &'a dyn MetaStore,
@@ -54,6 +57,8 @@ struct Scan<'a> {
     unseen: Vec<StoredBlob>,
     dry_run: bool,
     orphans_left: u64,
+    /// Missing and damaged objects that may still be noted.
+    notes_left: u32,
 }
 
 /// Compares the stores; deletes up to `orphans_max` objects that nothing is known of.
@@ -65,7 +70,8 @@ pub(super) async fn run(
     report: &mut ScanReport,
 ) -> Result<()> {
     let contents = Contents { metadata: cleaner.metadata.as_ref(), page: VecDeque::new(), after: None, is_end: false };
-    let mut scan = Scan { cleaner, contents, unseen: Vec::new(), dry_run, orphans_left: orphans_max };
+    let notes_left = if dry_run { 0 } else { NOTES_MAX };
+    let mut scan = Scan { cleaner, contents, unseen: Vec::new(), dry_run, orphans_left: orphans_max, notes_left };
     let mut after = None;
     loop {
         turn.expect_ours()?;
@@ -111,6 +117,7 @@ impl Scan<'_> {
                 report.contents += 1;
                 if content.stored_size != size {
                     report.wrong_size.add(key, size);
+                    self.note(*key).await?;
                 }
             }
             break;
@@ -169,15 +176,25 @@ impl Scan<'_> {
         let is_known = self.known(absent.iter().map(|blob| blob.key).collect()).await?;
         for (blob, _) in absent.iter().zip(is_known).filter(|(_, is_known)| *is_known) {
             report.missing.add(blob.key, blob.stored_size);
+            self.note(blob.key).await?;
         }
         for (blob, size) in unseen.iter().zip(&sizes) {
             if let Some(size) = size
                 && *size != blob.stored_size
             {
                 report.wrong_size.add(blob.key, *size);
+                self.note(blob.key).await?;
             }
         }
         Ok(())
+    }
+
+    /// Lets the next upload of the content bring it back.
+    async fn note(&mut self, key: BlobKey) -> Result<()> {
+        let Some(left) = self.notes_left.checked_sub(1) else { return Ok(()) };
+        self.notes_left = left;
+        let _call = self.cleaner.call().await;
+        self.cleaner.metadata.note_damaged(key).await
     }
 
     async fn known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {

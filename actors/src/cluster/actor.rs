@@ -7,7 +7,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 
 use super::{Membership, trouble};
 use crate::model::Result;
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
 use crate::store::instances::Peers;
 
 /// The pause between heartbeats: three may get lost before others take this instance for gone.
@@ -58,6 +58,7 @@ impl ClusterActor {
             Ok(Some(peers)) => peers,
             Ok(None) => return,
             Err(error) => {
+                self.vital.work_failed(&error);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     log::warn!("heartbeats fail, others may take this instance for gone error=\"{error}\"");
                 }
@@ -100,7 +101,7 @@ impl Supervised for ClusterActor {
     }
 }
 
-can_be_struck!(ClusterActor, |actor| &actor.vital);
+can_be_rebuilt!(ClusterActor, |actor| &actor.vital);
 
 #[cfg(test)]
 mod tests {

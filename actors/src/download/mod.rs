@@ -5,16 +5,18 @@ pub(crate) mod decode;
 mod source;
 mod verify;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 pub use self::cache::CacheReading;
 pub(crate) use self::cache::ContentCache;
-use crate::model::{Entry, Error, Kind, Recipe, Result, StoredBlob};
+use crate::model::{BlobKey, Entry, Error, Kind, Recipe, Result, StoredBlob};
 use crate::store::blocking::BlockingPool;
 
 pub(crate) use self::source::ContentSource;
@@ -34,20 +36,38 @@ pub struct Download {
     damage: Damage,
 }
 
-/// Counts reads that found a stored object missing or damaged; clones share the count.
-#[derive(Clone, Default)]
-pub(crate) struct Damage(Arc<AtomicU64>);
+/// What is done about reads that found a stored object missing or damaged; clones share the count.
+#[derive(Clone)]
+pub(crate) struct Damage {
+    count: Arc<AtomicU64>,
+    note: Note,
+}
+
+/// Notes one find where uploads see it.
+type Note = Arc<dyn Fn(BlobKey) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 impl Damage {
-    /// Counts and logs one find; `object` says where.
-    pub(crate) fn found(&self, object: &dyn std::fmt::Display, what: &dyn std::fmt::Display) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        log::error!("a stored object is damaged object={object} error=\"{what}\"");
+    /// `note` tells uploads of an object, so that the next one of its content takes its place.
+    pub(crate) fn new<F>(note: impl Fn(BlobKey) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        Self { count: Arc::default(), note: Arc::new(move |key| note(key).boxed()) }
+    }
+
+    /// Counts, logs and notes one find. The note is made before the client is told of the damage: when it uploads the
+    /// content again, that is not taken for known. Without the note it would be, so that is logged.
+    pub(crate) async fn found(&self, key: BlobKey, what: &(dyn std::fmt::Display + Sync)) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        log::error!("a stored object is damaged object={key} error=\"{what}\"");
+        if let Err(error) = (self.note)(key).await {
+            log::warn!("the damage could not be noted, an upload will not heal it yet object={key} error=\"{error}\"");
+        }
     }
 
     /// How many were found since the start.
     pub(crate) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 }
 
@@ -100,17 +120,21 @@ impl Download {
     }
 }
 
-/// Counts damage where it leaves the engine: once, whichever step found it.
+/// Sees damage where it leaves the engine: once, whichever step found it.
 fn watched(
     body: BoxStream<'static, Result<Bytes>>,
     entry: &Entry,
     damage: Damage,
 ) -> BoxStream<'static, Result<Bytes>> {
     let Recipe::Whole(StoredBlob { key, .. }) = entry.recipe;
-    let watch = move |error: &Error| {
-        if error.kind() == Kind::Corrupt {
-            damage.found(&key, error);
+    let watch = move |error: Error| {
+        let damage = damage.clone();
+        async move {
+            if error.kind() == Kind::Corrupt {
+                damage.found(key, &error).await;
+            }
+            Err(error)
         }
     };
-    body.inspect_err(watch).boxed()
+    body.or_else(watch).boxed()
 }

@@ -108,18 +108,36 @@ impl Engine {
         let inner = &self.inner;
         let mut children = inner.roster.reports();
         let mut in_flight = inner.metadata.in_flight();
+        let beside = self.beside_report();
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         for child in &mut children {
             child.load = match child.name {
                 "locks" => vec![("live", inner.lock_stats.live())],
                 "cleaner" => vec![("running", usize::from(inner.cleaner_stats.is_running()))],
                 "migrator" => {
-                    let left = |migration: MigrationSnapshot| migration.counts.total - migration.counts.settled();
-                    self.migration().map(|migration| ("pending", left(migration) as usize)).into_iter().collect()
+                    let left = |migration: MigrationSnapshot| {
+                        // More may turn up than was listed.
+                        migration.counts.total.saturating_sub(migration.counts.settled())
+                    };
+                    self.migration().map(|migration| ("pending", count(left(migration)))).into_iter().collect()
                 }
+                "mirror" => match &beside {
+                    None => Vec::new(),
+                    Some(beside) => {
+                        child.last_fault = child.last_fault.take().or_else(|| beside.waiting.last_error.clone());
+                        vec![
+                            ("waiting", count(beside.waiting.marks)),
+                            ("oldest_seconds", count(beside.waiting.oldest_seconds().unwrap_or(0))),
+                            ("telling", beside.telling),
+                            ("told", count(beside.told)),
+                            ("failures", count(beside.failed)),
+                            ("fetching", beside.fetching),
+                        ]
+                    }
+                },
                 "exporter" => {
                     let stats = &inner.exporter_stats;
                     child.last_fault = child.last_fault.take().or_else(|| stats.last_error());
-                    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
                     let last_success = stats.last_success().map_or(0, |time| time.seconds().max(0).unsigned_abs());
                     vec![
                         ("running", usize::from(stats.is_running())),
@@ -142,6 +160,7 @@ impl Engine {
         let connections = inner.metadata_store.connections();
         let mut breakers = vec![(inner.content_breaker.backend(), inner.content_breaker.state())];
         breakers.extend(connections.map(|connections| ("the database", connections.breaker)));
+        breakers.extend(beside.and_then(|beside| beside.breaker).map(|state| ("the old server", state)));
         ActorTree {
             is_guarded: inner.roster.guardian.connected(),
             children,

@@ -24,7 +24,8 @@ impl Engine {
         {
             return Ok(Some(download));
         }
-        self.inner.damage.found(&again.digest, &"it is missing");
+        let Recipe::Whole(blob) = &again.recipe;
+        self.inner.damage.found(blob.key, &"it is missing").await;
         Err(Error::new(Kind::Corrupt, "the stored content is missing"))
     }
 
@@ -50,14 +51,14 @@ impl Engine {
             other => return other,
         };
         log::debug!("a content is read again object={} error=\"{first}\"", blob.key);
-        read().await.map_err(|error| match error.kind() {
+        match read().await {
             // Whether the object is damaged or the store talks nonsense for a while is not known here.
-            Kind::Corrupt => {
-                self.inner.damage.found(&blob.key, &error);
-                Error::new(Kind::Unavailable, "the stored bytes are not what was stored").with_source(error)
+            Err(error) if error.kind() == Kind::Corrupt => {
+                self.inner.damage.found(blob.key, &error).await;
+                Err(Error::new(Kind::Unavailable, "the stored bytes are not what was stored").with_source(error))
             }
-            _ => error,
-        })
+            read => read,
+        }
     }
 
     async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {

@@ -12,11 +12,12 @@ mod put;
 mod start;
 mod watch;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Handler, Message};
+use actix::{Actor, Handler, Message};
 
 use self::actors::Roster;
 pub use self::actors::{ActorReport, ActorTree};
@@ -39,6 +40,7 @@ use crate::runtime::admission::{Admission, Permit};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
 use crate::runtime::pulse::Pulse;
+use crate::runtime::way::Way;
 use crate::spool::{BodyEncoding, SpoolLimits, Spooler};
 use crate::store::blocking::BlockingPool;
 use crate::store::meta::{MetaStore, NewIntent, Totals};
@@ -60,10 +62,10 @@ pub struct Engine {
 struct Inner {
     admission: Admission,
     locks: Locks,
-    metadata: MetadataRouter,
+    metadata: Arc<MetadataRouter>,
     /// Only to be looked at: requests go through the router.
     metadata_store: Arc<dyn MetaStore>,
-    uploads: Addr<UploaderPool>,
+    uploads: Way<UploaderPool>,
     source: ContentSource,
     compute: BlockingPool,
     cache: ContentCache,
@@ -85,6 +87,8 @@ struct Inner {
     pulse: Pulse,
     is_metadata_near: bool,
     migration: OnceLock<MigrationProgress>,
+    /// Files that were copied into this store by this process, in the background or for a client.
+    migrated: AtomicU64,
     beside: OnceLock<Beside>,
 }
 
@@ -116,11 +120,28 @@ pub struct Gauges {
     pub spool_bytes: u64,
 }
 
+/// What is counted of a migration since the start of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct MigrationTotals {
+    /// Whether files are being copied, or an old server stands beside this one.
+    pub is_active: bool,
+    /// Files that were copied here, in the background or because a client asked.
+    pub files_migrated: u64,
+    /// Reads of clients that the old server answered.
+    pub fallbacks: u64,
+}
+
 impl Engine {
     /// A place for one request, to be held until its answer is complete (for a download: until the
     /// body is sent); [`Kind::Overloaded`] at once when there is none.
     pub fn admit(&self) -> Result<Permit> {
         self.inner.admission.try_enter()
+    }
+
+    /// Ready when no request is inside. Keeps nobody out, and nothing of the engine alive.
+    pub fn quiet(&self) -> impl Future<Output = ()> + use<> {
+        let admission = self.inner.admission.clone();
+        async move { admission.quiet().await }
     }
 
     /// Starts to receive a body.
@@ -192,6 +213,23 @@ impl Engine {
         self.inner.migration.get().map(MigrationProgress::snapshot)
     }
 
+    /// Whether what the old server beside this store has of a name may be in a version of its own.
+    pub(crate) async fn doubts_old_server(&self, key: &EntryKey) -> Result<bool> {
+        match self.beside() {
+            Some(beside) => beside.doubts(key).await,
+            None => Ok(false),
+        }
+    }
+
+    /// What is counted of the migration into this store, for metrics.
+    pub fn migration_totals(&self) -> MigrationTotals {
+        MigrationTotals {
+            is_active: self.beside().is_some() || self.migration().is_some_and(|now| now.is_active()),
+            files_migrated: self.inner.migrated.load(Relaxed),
+            fallbacks: self.beside().map_or(0, Beside::fallbacks),
+        }
+    }
+
     /// What the periodic export has done.
     pub fn exporter_stats(&self) -> &ExporterStats {
         &self.inner.exporter_stats
@@ -226,13 +264,8 @@ impl Engine {
         let deadline = Instant::now() + wait_max;
         let answer = async {
             let answer = tokio::time::timeout_at(deadline.into(), self.inner.metadata.ask(message, deadline));
-            answer.await.map_err(late)?.map_err(gone)?
+            answer.await.map_err(late)?
         };
         self.inner.counts.metadata.measure(answer).await
     }
-}
-
-/// An actor did not answer: it panicked, is being restarted or has ended.
-fn gone(error: actix::MailboxError) -> Error {
-    Error::new(Kind::Unavailable, "a part of the server is being restarted").with_source(error)
 }

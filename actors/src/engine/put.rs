@@ -8,7 +8,7 @@ use actix::{Actor, Handler, Message};
 use rand::Rng;
 
 use super::watch::Waits;
-use super::{Engine, METADATA_WAIT_MAX, gone};
+use super::{Engine, METADATA_WAIT_MAX};
 use crate::failpoint::{self, Point};
 use crate::lock::distributed::Times;
 use crate::lock::{Lease, Turn};
@@ -94,7 +94,10 @@ impl Engine {
         let put = Put { key, stamp, body, begun, mark, asked: AtomicU64::new(0), origin: Origin::Copied };
         let ended = self.store(&put).await?;
         Ok(match ended.end {
-            End::Stored => Migrated::Stored { is_new: ended.is_new },
+            End::Stored => {
+                self.inner.migrated.fetch_add(1, Ordering::Relaxed);
+                Migrated::Stored { is_new: ended.is_new }
+            }
             End::Stale { .. } => Migrated::Stale,
             End::Deleted => Migrated::Deleted,
         })
@@ -174,7 +177,7 @@ impl Engine {
         }
         // When this fails the intent stays: the object may exist, and the cleaner finds it by that.
         let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
-        self.inner.uploads.send(upload).await.map_err(gone)??;
+        self.inner.uploads.ask(upload).await?;
         failpoint::hit(Point::PutBeforeCommit).await?;
         // Whoever waited for this may have stored and deleted the name since: it must not come back.
         self.inner.pulse.expect_steady_since(put.mark)?;

@@ -1,9 +1,10 @@
 //! Starting the tree of actors, and ending it.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter, Supervised, Supervisor};
+use actix::{Actor, Addr, Arbiter, Handler, Supervised, Supervisor};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -19,17 +20,16 @@ use crate::lock::distributed::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
 };
 use crate::lock::{LockDirectory, LockStats, Locks};
-use crate::metadata::{MetadataActor, MetadataRouter};
+use crate::metadata::{MetadataActor, MetadataRouter, NoteDamaged};
 use crate::migrator::{Copier, MigrationPlan, MigratorActor};
-use crate::model::{Error, KeyLayout, Kind, Result};
+use crate::model::{BlobKey, Error, KeyLayout, Kind, Result};
 use crate::runtime::admission::Admission;
 use crate::runtime::breaker::Breaker;
 use crate::runtime::budget::MemoryBudget;
-#[cfg(feature = "testkit")]
-use crate::runtime::guard::Strike;
-use crate::runtime::guard::Vital;
+use crate::runtime::guard::{Rebuild, Vital};
 use crate::runtime::guardian::{Guardian, OnFatal, StandDown, WatchChild};
 use crate::runtime::pulse::Pulse;
+use crate::runtime::way::Way;
 use crate::spool::SpoolLimits;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
@@ -39,6 +39,8 @@ use crate::upload::{UploadStats, UploaderPool, UploaderPoolSpec};
 /// How long threads may take to end: one may be inside a call that does not return, and the last one
 /// to end closes the database.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
+/// How long a read waits until the damage that it found is noted: its client waits, too.
+const NOTE_MAX: Duration = Duration::from_secs(1);
 /// How long the guardian may take to stop watching.
 const STAND_DOWN_MAX: Duration = Duration::from_secs(1);
 /// How long the other instances may take to hear that this one goes.
@@ -96,7 +98,7 @@ pub struct EngineTree {
     exporter_stats: ExporterStats,
     roster: Roster,
     #[cfg(feature = "testkit")]
-    strikes: Vec<(&'static str, actix::Recipient<Strike>)>,
+    children: Vec<(&'static str, actix::Recipient<Rebuild>)>,
 }
 
 impl Engine {
@@ -137,19 +139,15 @@ impl Engine {
             exporter: None,
             exporter_stats: ExporterStats::default(),
             #[cfg(feature = "testkit")]
-            strikes: Vec::new(),
+            children: Vec::new(),
         };
 
         let lock_stats = LockStats::default();
         let stats = lock_stats.clone();
         let locks = tree.child("locks", move |vital| LockDirectory::new(vital, stats));
-        #[cfg(feature = "testkit")]
-        tree.may_be_struck("locks", &locks);
         let distributed = match distributed {
             Some((bucket, plan)) => {
                 let actor = tree.child("locks-db", move |vital| DistributedLockActor::new(vital, plan));
-                #[cfg(feature = "testkit")]
-                tree.may_be_struck("locks-db", &actor);
                 Some(DistributedLocks::new(actor, &bucket))
             }
             None => None,
@@ -161,19 +159,14 @@ impl Engine {
             let (metadata, contents, stats) = (Arc::clone(&metadata), Arc::clone(&contents), cleaner_stats.clone());
             let plan = CleanerPlan::new(cleaner, &settings.instance, metadata, contents, stats);
             tree.cleaner = Some(plan.clone());
-            let _actor = tree.child("cleaner", move |vital| CleanerActor::new(vital, plan));
-            #[cfg(feature = "testkit")]
-            tree.may_be_struck("cleaner", &_actor);
+            tree.child("cleaner", move |vital| CleanerActor::new(vital, plan));
         }
         let metadata_store = Arc::clone(&metadata);
         let metadata = (0..settings.metadata_actors.max(1)).map(|_| {
             let store = Arc::clone(&metadata);
-            let actor = tree.child("metadata", move |vital| MetadataActor::new(vital, store));
-            #[cfg(feature = "testkit")]
-            tree.may_be_struck("metadata", &actor);
-            actor
+            tree.child("metadata", move |vital| MetadataActor::new(vital, store))
         });
-        let metadata = MetadataRouter::new(metadata.collect());
+        let metadata = Arc::new(MetadataRouter::new(metadata));
         let upload_stats = UploadStats::default();
         let stats = upload_stats.clone();
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);
@@ -194,10 +187,10 @@ impl Engine {
                 stats,
             })
         });
-        #[cfg(feature = "testkit")]
-        tree.may_be_struck("uploads", &uploads);
         tree.arbiters.push(("guardian", root));
 
+        let router = Arc::clone(&metadata);
+        let damage = Damage::new(move |key| note_damaged(Arc::clone(&router), key));
         let inner = Inner {
             admission: tree.admission.clone(),
             locks,
@@ -215,7 +208,7 @@ impl Engine {
             upload_stats,
             cleaner_stats,
             exporter_stats: tree.exporter_stats.clone(),
-            damage: Damage::default(),
+            damage,
             roster: tree.roster.clone(),
             content_breaker,
             contents_trouble: Mutex::default(),
@@ -224,19 +217,26 @@ impl Engine {
             pulse,
             is_metadata_near,
             migration: OnceLock::new(),
+            migrated: AtomicU64::new(0),
             beside: OnceLock::new(),
         };
         Ok((Self { inner: Arc::new(inner) }, tree))
     }
 }
 
+/// Tells uploads that an object is missing or damaged.
+async fn note_damaged(metadata: Arc<MetadataRouter>, key: BlobKey) -> Result<()> {
+    let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
+    let deadline = Instant::now() + NOTE_MAX;
+    let noted = timeout_at(deadline, metadata.ask(NoteDamaged(key), deadline.into_std()));
+    noted.await.map_err(late)?
+}
+
 impl EngineTree {
     /// Keeps telling the other instances that this one is there, until it stops.
     pub fn keep_up(&mut self, membership: Membership) {
         self.membership = Some(membership.clone());
-        let _actor = self.child("cluster", move |vital| ClusterActor::new(vital, membership));
-        #[cfg(feature = "testkit")]
-        self.may_be_struck("cluster", &_actor);
+        self.child("cluster", move |vital| ClusterActor::new(vital, membership));
     }
 
     /// Migrates files into this store until that is done or the engine ends; at most one migration in the life of an
@@ -248,9 +248,7 @@ impl EngineTree {
             return;
         }
         self.migration = Some(copier.clone());
-        let _actor = self.child("migrator", move |vital| MigratorActor::new(vital, copier));
-        #[cfg(feature = "testkit")]
-        self.may_be_struck("migrator", &_actor);
+        self.child("migrator", move |vital| MigratorActor::new(vital, copier));
     }
 
     /// Lets the store stand beside an old server from now on: see the module `beside`. To be called once, before the
@@ -263,9 +261,7 @@ impl EngineTree {
         }
         self.beside = Some(beside.clone());
         let (engine, worker) = (engine.clone(), beside.clone());
-        let _actor = self.child("mirror", move |vital| MirrorActor::new(vital, engine, worker));
-        #[cfg(feature = "testkit")]
-        self.may_be_struck("mirror", &_actor);
+        self.child("mirror", move |vital| MirrorActor::new(vital, engine, worker));
         if let Some((_, arbiter)) = self.arbiters.last() {
             beside.work_on(arbiter.handle());
         }
@@ -275,16 +271,14 @@ impl EngineTree {
     pub fn export(&mut self, settings: ExporterSettings, instance: &str, metadata: Arc<dyn MetaCare>) -> Result<()> {
         let plan = ExporterPlan::new(settings, instance, metadata, self.exporter_stats.clone())?;
         self.exporter = Some(plan.clone());
-        let _actor = self.child("exporter", move |vital| ExporterActor::new(vital, plan));
-        #[cfg(feature = "testkit")]
-        self.may_be_struck("exporter", &_actor);
+        self.child("exporter", move |vital| ExporterActor::new(vital, plan));
         Ok(())
     }
 
     /// Starts a supervised child on an arbiter of its own and has it watched.
-    fn child<A>(&mut self, name: &'static str, make: impl FnOnce(Vital) -> A + Send + 'static) -> Addr<A>
+    fn child<A>(&mut self, name: &'static str, make: impl FnOnce(Vital) -> A + Send + 'static) -> Way<A>
     where
-        A: Supervised + Actor<Context = actix::Context<A>>,
+        A: Supervised + Actor<Context = actix::Context<A>> + Handler<Rebuild>,
     {
         let arbiter = Arbiter::new();
         let vital = Vital::new(name, self.guardian.clone().recipient());
@@ -293,34 +287,45 @@ impl EngineTree {
         let (watched, listed) = (child.clone(), child.clone());
         self.roster.add(health.clone(), move || listed.connected());
         let is_alive = Box::new(move || watched.connected());
-        self.guardian.do_send(WatchChild { vital: health, is_alive, arbiter: arbiter.handle() });
+        let silent = child.clone();
+        let rebuild = Box::new(move || silent.do_send(Rebuild::WasStuck));
+        let vital = health.clone();
+        self.guardian.do_send(WatchChild { vital, is_alive, arbiter: arbiter.handle(), rebuild });
         self.arbiters.push((name, arbiter));
-        child
+        #[cfg(feature = "testkit")]
+        self.children.push((name, child.clone().recipient()));
+        Way::new(child, health)
     }
 
     /// Makes actors panic, for tests: all of that name.
     #[cfg(feature = "testkit")]
     pub fn strike(&self, name: &str) {
-        for (_, actor) in self.strikes.iter().filter(|(known, _)| *known == name) {
-            actor.do_send(Strike);
+        for (_, actor) in self.children.iter().filter(|(known, _)| *known == name) {
+            actor.do_send(Rebuild::Panic);
         }
     }
 
-    /// Keeps the threads of actors of that name, for tests.
+    /// Lets actors end with an error, for tests: all of that name.
     #[cfg(feature = "testkit")]
-    pub fn block(&self, name: &str, time: Duration) {
-        for (_, arbiter) in self.arbiters.iter().filter(|(known, _)| *known == name) {
-            arbiter.spawn_fn(move || std::thread::sleep(time));
+    pub fn fail(&self, name: &str) {
+        for (_, actor) in self.children.iter().filter(|(known, _)| *known == name) {
+            actor.do_send(Rebuild::Error);
         }
     }
 
-    /// Lets [`EngineTree::strike`] reach an actor.
+    /// Keeps the threads of actors of that name, for tests, each until what is returned for it is dropped.
     #[cfg(feature = "testkit")]
-    fn may_be_struck<A>(&mut self, name: &'static str, actor: &Addr<A>)
-    where
-        A: Actor<Context = actix::Context<A>> + actix::Handler<Strike>,
-    {
-        self.strikes.push((name, actor.clone().recipient()));
+    pub fn hold(&self, name: &str) -> Vec<std::sync::mpsc::Sender<()>> {
+        let named = self.arbiters.iter().filter(|(known, _)| *known == name);
+        let hold = |(_, arbiter): &(&'static str, Arbiter)| {
+            let (release, gate) = std::sync::mpsc::channel::<()>();
+            // The end of the other side is the signal.
+            arbiter.spawn_fn(move || {
+                let _ = gate.recv();
+            });
+            release
+        };
+        named.map(hold).collect()
     }
 
     /// Waits until no request is inside, at most `requests_wait_max`, then ends the actors and their

@@ -11,7 +11,7 @@ use super::file::Draft;
 use super::{ExporterSettings, ExporterStats};
 use crate::backup::export_to;
 use crate::model::{Error, Kind, Result, Stamp};
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
 use crate::store::blocking::BlockingPool;
 use crate::store::meta::MetaCare;
 
@@ -142,4 +142,4 @@ impl Supervised for ExporterActor {
     }
 }
 
-can_be_struck!(ExporterActor, |actor| &actor.vital);
+can_be_rebuilt!(ExporterActor, |actor| &actor.vital);

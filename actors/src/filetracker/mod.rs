@@ -86,7 +86,7 @@ struct Inner {
     address: Address,
     limits: OldServerLimits,
     clients: Clients,
-    breaker: Option<Breaker>,
+    breaker: Option<Arc<Breaker>>,
     known: Mutex<Option<Known>>,
 }
 
@@ -95,18 +95,26 @@ impl OldServer {
     pub fn new(url: &str, limits: OldServerLimits) -> Result<Self> {
         let address = Address::parse(url)?;
         let clients = Clients::new(&address, &limits)?;
-        let breaker = limits.breaks.then(|| Breaker::new("the old server"));
+        let breaker = limits.breaks.then(|| Arc::new(Breaker::new("the old server")));
+        Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known: Mutex::default() })))
+    }
+
+    /// The same server, asked with other limits. What one finds out about its being down, the other knows.
+    pub fn with_limits(&self, limits: OldServerLimits) -> Result<Self> {
+        let address = self.0.address.clone();
+        let clients = Clients::new(&address, &limits)?;
+        let breaker = self.0.breaker.clone().filter(|_| limits.breaks);
         Ok(Self(Arc::new(Inner { address, limits, clients, breaker, known: Mutex::default() })))
     }
 
     /// Fails while the server is known not to answer.
     pub fn expect_up(&self) -> Result<()> {
-        self.0.breaker.as_ref().map_or(Ok(()), Breaker::expect_closed)
+        self.0.breaker.as_deref().map_or(Ok(()), Breaker::expect_closed)
     }
 
     /// Whether calls are let through: `closed`, `open` or `probing`.
     pub fn breaker_state(&self) -> &'static str {
-        self.0.breaker.as_ref().map_or("closed", Breaker::state)
+        self.0.breaker.as_deref().map_or("closed", Breaker::state)
     }
 }
 

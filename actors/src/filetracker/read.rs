@@ -16,6 +16,8 @@ use crate::spool::BodyEncoding;
 /// A server of version 1 writes files in place, with the time as the version until they are whole; and what stands before it
 /// remembers for a second how long a file was.
 const SETTLED_AFTER_SECONDS: i64 = 2;
+/// How often a file that is being written is given that time.
+const SETTLES_MAX: usize = 3;
 
 /// The longest body, in bytes, that a server of version 2 is believed without being asked again. It looks at a file before it
 /// opens it, so a write in between gives the new bytes with the old version; their two sizes, which are checked, tell of
@@ -41,17 +43,29 @@ impl OldServer {
 
     /// Opens a file; `None` when the server has no such file.
     pub async fn get(&self, name: &EntryKey) -> Result<Option<OldDownload>> {
-        let asked = self.ask_file(Method::GET, name, None).await?;
-        let Some(file) = self.described(&asked).await? else { return Ok(None) };
-        if file.length.is_none() && file.encoding == BodyEncoding::Plain {
-            let what = "the old server does not say how long a file is";
-            return Err(Error::new(Kind::Unavailable, what).with_source(self.to_string()));
+        let mut seen = None;
+        for _ in 0..=SETTLES_MAX {
+            let asked = self.ask_file(Method::GET, name, None).await?;
+            let Some(file) = self.described(&asked).await? else { return Ok(None) };
+            if file.length.is_none() && file.encoding == BodyEncoding::Plain {
+                let what = "the old server does not say how long a file is";
+                return Err(Error::new(Kind::Unavailable, what).with_source(self.to_string()));
+            }
+            let settles = asked.protocol == Protocol::V1 && is_young(&file, asked.answer.headers());
+            if settles && seen.as_ref() != Some(&file) {
+                // Written again within the second, it would look the same after it was read as before.
+                seen = Some(file);
+                drop(asked);
+                tokio::time::sleep(Duration::from_secs(SETTLED_AFTER_SECONDS.unsigned_abs())).await;
+                continue;
+            }
+            let is_long = file.length.is_none_or(|length| length > BELIEVED_BYTES_MAX) || file.logical_size.is_none();
+            let looks_again = asked.protocol == Protocol::V1 || (self.0.limits.looks_again && is_long);
+            let check = Check { server: self.clone(), name: name.clone(), file: file.clone(), looks_again };
+            return Ok(Some(OldDownload { file, stream: checked(asked.answer, check) }));
         }
-        let settling = asked.protocol == Protocol::V1 && is_young(&file, asked.answer.headers());
-        let is_long = file.length.is_none_or(|length| length > BELIEVED_BYTES_MAX) || file.logical_size.is_none();
-        let looks_again = asked.protocol == Protocol::V1 || (self.0.limits.looks_again && is_long);
-        let check = Check { server: self.clone(), name: name.clone(), file: file.clone(), settling, looks_again };
-        Ok(Some(OldDownload { file, stream: checked(asked.answer, check) }))
+        let what = "the file is being written on the old server";
+        Err(Error::new(Kind::Unavailable, what).with_source(self.to_string()))
     }
 
     async fn described(&self, asked: &Asked) -> Result<Option<OldFile>> {
@@ -95,7 +109,6 @@ struct Check {
     server: OldServer,
     name: EntryKey,
     file: OldFile,
-    settling: bool,
     looks_again: bool,
 }
 
@@ -104,9 +117,6 @@ impl Check {
         if let Some(length) = self.file.length.filter(|length| *length != seen) {
             let what = format!("the old server sent {seen} of {length} bytes");
             return Err(Error::new(Kind::Unavailable, what).with_source(self.server.to_string()));
-        }
-        if self.settling {
-            tokio::time::sleep(Duration::from_secs(SETTLED_AFTER_SECONDS.unsigned_abs())).await;
         }
         if self.looks_again && self.server.head(&self.name).await?.as_ref() != Some(&self.file) {
             let what = "the file was changed on the old server while it was read";

@@ -14,6 +14,8 @@ use crate::model::{EntryKey, Error, Kind, Result, Stamp};
 
 /// The slowest a body may be taken, in bytes per second.
 const BYTES_PER_SECOND_MIN: u64 = 256 * 1024;
+/// The slowest it may be unpacked and hashed before the answer comes.
+const UNPACKED_PER_SECOND_MIN: u64 = 4 << 20;
 
 /// The answer to a deletion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,13 +53,20 @@ impl OldServer {
         self.put_with(name, download, Hints::Believed(digest)).await
     }
 
+    /// Writes over whatever a server of version 1 has, which then takes the time for the version.
+    pub async fn put_over(&self, name: &EntryKey, download: Download) -> Result<()> {
+        let size = download.entry.logical_size;
+        let answer = self.send(name, None, [size; 2], download.decoded(), |request| request).await?;
+        if answer.status() == StatusCode::OK { Ok(()) } else { Err(self.refusal(&answer)) }
+    }
+
     async fn put_with(&self, name: &EntryKey, download: Download, hints: Hints<'_>) -> Result<Stamp> {
         let stamp = download.entry.stamp;
         let logical_size = download.entry.logical_size;
         let answer = match self.protocol().await? {
             Protocol::V1 => {
                 let set = |request: RequestBuilder| request.header(LAST_MODIFIED, dates::print(stamp));
-                self.send(name, None, logical_size, download.decoded(), set).await?
+                self.send(name, None, [logical_size; 2], download.decoded(), set).await?
             }
             Protocol::V2 => {
                 let query = format!("last_modified={}", encoded(&dates::print(stamp)));
@@ -70,7 +79,7 @@ impl OldServer {
                         }
                     }
                 };
-                self.send(name, Some(&query), download.stored_size(), download.stored(), set).await?
+                self.send(name, Some(&query), [download.stored_size(), logical_size], download.stored(), set).await?
             }
         };
         if answer.status() != StatusCode::OK {
@@ -84,12 +93,13 @@ impl OldServer {
         &self,
         name: &EntryKey,
         query: Option<&str>,
-        size: u64,
+        [size, logical_size]: [u64; 2],
         bytes: BoxStream<'static, Result<Bytes>>,
         set: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response> {
         let url = self.0.address.file(name.name(), query);
-        let time = self.0.limits.silence + Duration::from_secs(size / BYTES_PER_SECOND_MIN);
+        let seconds = size / BYTES_PER_SECOND_MIN + logical_size / UNPACKED_PER_SECOND_MIN;
+        let time = self.0.limits.silence + Duration::from_secs(seconds);
         let build = |url| {
             let request = self.0.clients.sending.put(url).timeout(time);
             let request = request.header(CONTENT_LENGTH, HeaderValue::from(size)).body(Body::wrap_stream(bytes));

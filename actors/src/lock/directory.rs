@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised, WeakAddr};
 
 use super::actor::{Acquire, LockActor, Turn};
+use crate::failpoint::{self, Point};
 use crate::model::{Digest, Error, Kind, Result};
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
+use crate::runtime::way::Seen;
 
 /// Request: the lock of a content. Reply: [`Turn`], when it is the caller's turn.
 /// Idempotent: a lease that nobody takes is given back. Permit: the caller's.
@@ -74,7 +76,7 @@ impl Supervised for LockDirectory {
     }
 }
 
-can_be_struck!(LockDirectory, |actor| &actor.vital);
+can_be_rebuilt!(LockDirectory, |actor| &actor.vital);
 
 impl Handler<AcquireLock> for LockDirectory {
     type Result = ResponseFuture<Result<Turn>>;
@@ -82,19 +84,31 @@ impl Handler<AcquireLock> for LockDirectory {
     fn handle(&mut self, request: AcquireLock, context: &mut Self::Context) -> Self::Result {
         let vital = self.vital.clone();
         let lock = vital.guard_state(self, context, |directory, context| {
+            if let Err(error) = failpoint::hit_blocking(Point::PutAtLocks) {
+                directory.vital.fail(context, &error);
+                return Err(error);
+            }
             if let Some(lock) = directory.live.get(&request.digest).and_then(WeakAddr::upgrade) {
-                return lock;
+                return Ok(lock);
             }
             let lock = LockActor::new(request.digest, context.address().recipient()).start();
             directory.live.insert(request.digest, lock.downgrade());
             directory.counted();
-            lock
+            Ok(lock)
         });
         Box::pin(vital.guard_work(async move {
             // Holds the strong address until the lock has answered.
             let gone = |error| Error::new(Kind::Unavailable, "the lock is gone").with_source(error);
-            lock?.send(Acquire).await.map_err(|error: actix::MailboxError| gone(error))?
+            lock.flatten()?.send(Acquire).await.map_err(|error: actix::MailboxError| gone(error))?
         }))
+    }
+}
+
+impl Handler<Seen<AcquireLock>> for LockDirectory {
+    type Result = ResponseFuture<Result<Turn>>;
+
+    fn handle(&mut self, request: Seen<AcquireLock>, context: &mut Self::Context) -> Self::Result {
+        request.take_up(|request| self.handle(request, context))
     }
 }
 
@@ -202,6 +216,49 @@ mod tests {
         assert!(impatient.is_err());
         drop(lease);
         assert!(matches!(acquire(&directory, 3).await, Turn::Granted(_)));
+        until_empty(&stats).await;
+    }
+
+    /// Request: a panic that nothing catches.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Panic;
+
+    impl Handler<Panic> for LockActor {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+            panic!("on command");
+        }
+    }
+
+    /// Request: the lock of a content, if it lives.
+    #[derive(Message)]
+    #[rtype(result = "Option<Addr<LockActor>>")]
+    struct Find(Digest);
+
+    impl Handler<Find> for LockDirectory {
+        type Result = Option<Addr<LockActor>>;
+
+        fn handle(&mut self, find: Find, _: &mut Self::Context) -> Self::Result {
+            self.live.get(&find.0).and_then(WeakAddr::upgrade)
+        }
+    }
+
+    #[actix_rt::test]
+    async fn those_who_wait_for_a_lock_that_panics_are_told_and_the_next_one_is_made_anew() {
+        let (directory, stats) = directory();
+        let Turn::Granted(lease) = acquire(&directory, 6).await else { panic!("not granted") };
+        let asking = directory.clone();
+        let waiter = actix_rt::spawn(async move { asking.send(AcquireLock { digest: digest(6) }).await.unwrap() });
+        tokio::task::yield_now().await;
+        let lock = directory.send(Find(digest(6))).await.unwrap().unwrap();
+        lock.do_send(Panic);
+        drop(lock);
+        assert_eq!(waiter.await.unwrap().unwrap_err().kind(), Kind::Unavailable);
+        assert!(matches!(acquire(&directory, 6).await, Turn::Granted(_)));
+        // To a lock that is gone.
+        drop(lease);
         until_empty(&stats).await;
     }
 

@@ -13,23 +13,23 @@ pub mod distributed;
 
 use std::time::Instant;
 
-use actix::{Addr, MailboxError};
 pub use actor::{Lease, Turn};
 pub use directory::{AcquireLock, LockDirectory, LockStats};
 
 use self::distributed::{DistributedLocks, Times};
 use crate::model::{Digest, Error, Kind, Result};
+use crate::runtime::way::Way;
 
 /// The way to the locks.
 #[derive(Clone)]
 pub struct Locks {
-    directory: Addr<LockDirectory>,
+    directory: Way<LockDirectory>,
     distributed: Option<DistributedLocks>,
 }
 
 impl Locks {
     /// Locks of this instance, and of all instances if there are several.
-    pub fn new(directory: Addr<LockDirectory>, distributed: Option<DistributedLocks>) -> Self {
+    pub fn new(directory: Way<LockDirectory>, distributed: Option<DistributedLocks>) -> Self {
         Self { directory, distributed }
     }
 
@@ -38,11 +38,8 @@ impl Locks {
     pub async fn acquire(&self, digest: Digest, times: Times) -> Result<Turn> {
         let deadline = times.deadline;
         let late = |_| Error::new(Kind::Unavailable, "the same content is being uploaded too slowly");
-        let gone = |error: MailboxError| {
-            Error::new(Kind::Unavailable, "a part of the server is being restarted").with_source(error)
-        };
-        let turn = self.directory.send(AcquireLock { digest });
-        let turn = tokio::time::timeout_at(deadline.into(), turn).await.map_err(late)?.map_err(gone)??;
+        let turn = self.directory.ask(AcquireLock { digest });
+        let turn = tokio::time::timeout_at(deadline.into(), turn).await.map_err(late)??;
         match (turn, &self.distributed) {
             (Turn::Granted(lease), Some(distributed)) => {
                 let key = distributed.acquire(digest, times);

@@ -7,7 +7,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 
 use super::copier::{Copier, Ended};
 use crate::model::{Kind, Result};
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
 
 /// Until it is looked again whether another instance is still at it, and after what cannot go on.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -27,7 +27,12 @@ impl MigratorActor {
     fn run(&mut self, context: &mut Context<Self>) {
         let copier = self.copier.clone();
         let ran = self.vital.clone().guard_work(async move { copier.run().await });
-        context.spawn(wrap_future(ran).map(|ended, _, context: &mut Context<Self>| tell(&ended, context)));
+        context.spawn(wrap_future(ran).map(|ended, actor: &mut Self, context: &mut Context<Self>| {
+            if let Err(error) = &ended {
+                actor.vital.work_failed(error);
+            }
+            tell(&ended, context);
+        }));
     }
 }
 
@@ -71,4 +76,4 @@ impl Supervised for MigratorActor {
     }
 }
 
-can_be_struck!(MigratorActor, |actor| &actor.vital);
+can_be_rebuilt!(MigratorActor, |actor| &actor.vital);

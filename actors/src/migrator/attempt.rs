@@ -78,6 +78,9 @@ impl Copier {
                 return Ok(Fate::Skipped);
             }
         }
+        if self.engine().doubts_old_server(key).await.map_err(Failure::Here)? {
+            return Ok(Fate::Skipped);
+        }
         let Some(download) = self.source().open(key).await.map_err(Failure::Source)? else { return Ok(Fate::Gone) };
         let stamp = download.file.stamp;
         let body = self.receive(download).await?;

@@ -25,9 +25,9 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Files in flight that may still end when the migration is told to stop.
 const END_MAX: Duration = Duration::from_secs(5);
 /// How long a migration is somebody's without being renewed.
-const TERM: Duration = Duration::from_secs(120);
+pub const TERM: Duration = Duration::from_secs(60);
 /// How often it is renewed.
-const RENEW_EVERY: Duration = Duration::from_secs(30);
+const RENEW_EVERY: Duration = Duration::from_secs(15);
 
 /// How a run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,6 +114,11 @@ impl Copier {
     /// Tells a run to end: files in flight are given a few seconds. There is no way back.
     pub fn stop(&self) {
         self.0.patience.stop();
+    }
+
+    /// Whether it was told to end.
+    pub fn is_stopped(&self) -> bool {
+        self.0.patience.is_stopped()
     }
 
     /// Ready when no run is under way.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub(crate) use actor::MigratorActor;
 pub use compare::{CompareOptions, CompareProgress, CompareReport, CompareTools, Difference, DifferenceKind, compare};
-pub use copier::{Copier, Ended};
+pub use copier::{Copier, Ended, TERM};
 pub use progress::{MigrationPhase, MigrationProgress, MigrationSnapshot};
 pub use source::Source;
 

@@ -54,6 +54,8 @@ struct State {
     counts: MigrationCounts,
     /// When this process began to copy, and what was settled by then.
     begun: Option<(Instant, u64)>,
+    /// When it stopped doing so.
+    ended: Option<Instant>,
     is_resumed: bool,
     waits_for: Option<String>,
 }
@@ -84,6 +86,11 @@ pub struct MigrationSnapshot {
 }
 
 impl MigrationSnapshot {
+    /// Whether it is not at its end.
+    pub fn is_active(&self) -> bool {
+        matches!(self.phase, MigrationPhase::Waiting | MigrationPhase::Listing | MigrationPhase::Copying)
+    }
+
     /// Settled names a second.
     pub fn rate(&self) -> f64 {
         self.settled_here as f64 / self.copying_for.as_secs_f64().max(0.001)
@@ -108,6 +115,7 @@ impl MigrationProgress {
             phase: MigrationPhase::Waiting,
             counts: MigrationCounts::default(),
             begun: None,
+            ended: None,
             is_resumed: false,
             waits_for: None,
         };
@@ -118,8 +126,9 @@ impl MigrationProgress {
     /// The numbers now.
     pub fn snapshot(&self) -> MigrationSnapshot {
         let state = self.state();
-        let (copying_for, settled_before) =
-            state.begun.map_or_else(Default::default, |(begun, settled)| (begun.elapsed(), settled));
+        let (copying_for, settled_before) = state.begun.map_or_else(Default::default, |(begun, settled)| {
+            (state.ended.unwrap_or_else(Instant::now).saturating_duration_since(begun), settled)
+        });
         MigrationSnapshot {
             kind: self.0.kind,
             source: self.0.source.clone(),
@@ -140,6 +149,9 @@ impl MigrationProgress {
         state.waits_for = None;
         if phase == MigrationPhase::Copying {
             state.begun = Some((Instant::now(), state.counts.settled()));
+            state.ended = None;
+        } else if state.ended.is_none() {
+            state.ended = Some(Instant::now());
         }
     }
 
@@ -177,5 +189,22 @@ impl MigrationProgress {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_of_what_is_done_does_not_change_any_more() {
+        let progress = MigrationProgress::new("v2", "http://old".into());
+        progress.enter(MigrationPhase::Listing);
+        progress.enter(MigrationPhase::Copying);
+        progress.settled(&Fate::Skipped);
+        progress.enter(MigrationPhase::Done);
+        let lasted = progress.snapshot().copying_for;
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(progress.snapshot().copying_for, lasted);
     }
 }

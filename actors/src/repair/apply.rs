@@ -80,6 +80,14 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
             failpoint::hit(Point::RepairAfterQuarantine).await?;
             Ok(Applied::Done)
         }
+        Action::Await { key, .. } => {
+            patiently(async || metadata.note_damaged(*key).await).await?;
+            Ok(Applied::Done)
+        }
+        Action::Clear { key } => {
+            patiently(async || metadata.lift_quarantine(*key).await).await?;
+            Ok(Applied::Done)
+        }
         Action::Recount { digest } => {
             patiently(async || metadata.recount(vec![*digest]).await).await?;
             Ok(Applied::Done)

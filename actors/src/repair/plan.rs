@@ -57,6 +57,18 @@ pub enum Action {
         /// What is wrong.
         reason: &'static str,
     },
+    /// There is no whole object to be had, and none at all where it should be: the next upload of the content is stored.
+    Await {
+        /// The object that is not there.
+        key: BlobKey,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The object is whole, though it was found damaged before: it is taken for good again.
+    Clear {
+        /// The object.
+        key: BlobKey,
+    },
     /// References are counted anew.
     Recount {
         /// The content.
@@ -72,7 +84,7 @@ impl Action {
         match self {
             Self::Adopt { blob, .. } | Self::Switch { blob, .. } => Some(blob.key.digest),
             Self::Refetch { digest, .. } | Self::Recount { digest } => Some(*digest),
-            Self::Quarantine { key, .. } => Some(key.digest),
+            Self::Quarantine { key, .. } | Self::Await { key, .. } | Self::Clear { key } => Some(key.digest),
             Self::Totals => None,
         }
     }
@@ -94,6 +106,8 @@ impl Action {
             Self::Quarantine { key, reason } => {
                 json!({ "action": "quarantine", "object": key.to_string(), "reason": reason })
             }
+            Self::Await { key, reason } => json!({ "action": "await", "object": key.to_string(), "reason": reason }),
+            Self::Clear { key } => json!({ "action": "clear", "object": key.to_string() }),
             Self::Recount { digest } => json!({ "action": "recount", "digest": digest.to_string() }),
             Self::Totals => json!({ "action": "totals" }),
         }
@@ -130,7 +144,7 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
     let (mut lost, mut recount) = (Vec::new(), BTreeSet::new());
     for (digest, loss) in &losses {
         match decide(with, *digest, loss).await? {
-            Some(action @ Action::Quarantine { .. }) => {
+            Some(action @ (Action::Quarantine { .. } | Action::Await { .. })) => {
                 actions.push(action);
                 lost.push(loss.damage.clone());
             }
@@ -141,11 +155,17 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
             None => lost.push(loss.damage.clone()),
         }
     }
+    // Nobody knows what was there.
+    let unreadable = found.damages.iter().filter(|damage| damage.kind == DamageKind::UnreadableRow);
+    lost.extend(unreadable.cloned());
+    actions.extend(found.cleared.iter().map(|key| Action::Clear { key: *key }));
     let wrong = found.damages.iter().filter(|damage| !damage.is_loss());
     recount.extend(wrong.filter(|damage| matches!(damage.kind, DamageKind::Metadata(_))).map(|damage| damage.digest));
     actions.extend(recount.into_iter().map(|digest| Action::Recount { digest }));
     let is_total_wrong = found.damages.iter().any(|damage| matches!(damage.kind, DamageKind::Totals { .. }));
-    let is_changed = actions.iter().any(|action| !matches!(action, Action::Quarantine { .. }));
+    let moves_totals =
+        |action: &Action| !matches!(action, Action::Quarantine { .. } | Action::Await { .. } | Action::Clear { .. });
+    let is_changed = actions.iter().any(moves_totals);
     if is_total_wrong || is_changed {
         actions.push(Action::Totals);
     }
@@ -215,8 +235,10 @@ async fn decide(with: &Repairer<'_>, digest: Digest, loss: &Loss) -> Result<Opti
     if let Some(source) = elsewhere(with, digest).await? {
         return Ok(Some(Action::Refetch { digest, from, source, reason }));
     }
-    let is_there = !matches!(loss.damage.kind, DamageKind::MissingObject);
-    Ok(from.filter(|_| is_there).map(|key| Action::Quarantine { key, reason }))
+    Ok(from.map(|key| match loss.damage.kind {
+        DamageKind::MissingObject => Action::Await { key, reason },
+        _ => Action::Quarantine { key, reason },
+    }))
 }
 
 /// Where a fallback has the content. One that fails has nothing, this time: the rest is put right all the same.

@@ -1,11 +1,15 @@
 //! Admission: how many requests may be inside at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::pulse::{Mark, Pulse};
 use crate::model::{Error, Kind, Result};
+
+/// The pause between two looks whether anybody is inside.
+const QUIET_LOOK: Duration = Duration::from_millis(10);
 
 /// The door. Full means "come back later", never a queue.
 #[derive(Clone, Debug)]
@@ -48,6 +52,13 @@ impl Admission {
         let all = u32::try_from(self.slots_max).unwrap_or(u32::MAX);
         if self.slots.acquire_many(all).await.is_ok() {
             self.slots.close();
+        }
+    }
+
+    /// Waits for a moment in which nobody is inside; others may come in meanwhile.
+    pub async fn quiet(&self) {
+        while self.in_use() > 0 {
+            tokio::time::sleep(QUIET_LOOK).await;
         }
     }
 

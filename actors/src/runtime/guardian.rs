@@ -5,10 +5,11 @@
 //! guardian calls `on_fatal` once: the process is to end with a non-zero status, so that whatever
 //! runs it starts it afresh.
 //!
-//! A thread cannot be taken back from what blocks it. So an actor that is stuck is not restarted: its
-//! thread is asked for a sign of life, after a while without one the actor is reported as stuck, and after
-//! twice that time the guardian gives up. Waiting for others does not block: a handler that awaits a slow
-//! store is not stuck.
+//! A thread cannot be taken back from what blocks it. So the thread of each child is asked for a sign of life; after a
+//! while without one the actor is reported as stuck, which answers all who wait for it (see [`super::way`]), and after
+//! twice that time the guardian gives up. A thread that comes back in time has its actor rebuilt: what it was at is
+//! nobody's any more, and one that gets stuck again and again uses up the restarts that are allowed. Waiting for others
+//! does not block: a handler that awaits a slow store is not stuck.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub struct Guardian {
     on_fatal: Option<OnFatal>,
 }
 
-/// Event: a child was rebuilt after a panic.
+/// Event: a child was rebuilt after a fault.
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
 pub struct ChildRestarted {
@@ -59,6 +60,8 @@ pub struct WatchChild {
     pub is_alive: Box<dyn Fn() -> bool + Send>,
     /// Its thread.
     pub arbiter: ArbiterHandle,
+    /// Has it rebuilt, once its thread answers again.
+    pub rebuild: Box<dyn Fn() + Send>,
 }
 
 /// A child, and the sign of life that its thread was asked for last.
@@ -133,7 +136,10 @@ impl Guardian {
                 let name = vital.name();
                 match is_stuck {
                     true => log::error!("an actor is stuck actor={name} seconds={}", silent_for.as_secs_f32()),
-                    false => log::warn!("an actor that was stuck goes on actor={name}"),
+                    false => {
+                        log::warn!("an actor that was stuck answers again, it is rebuilt actor={name}");
+                        (child.watched.rebuild)();
+                    }
                 }
             }
             if is_stuck && silent_for >= stuck_after * 2 {
@@ -230,7 +236,8 @@ mod tests {
         let guardian = Guardian::new(on_fatal).with_stuck_after(Duration::from_millis(40)).start();
         let arbiter = Arbiter::new();
         let vital = Vital::new("child", guardian.clone().recipient());
-        guardian.send(WatchChild { vital, is_alive: Box::new(|| false), arbiter: arbiter.handle() }).await.unwrap();
+        let (is_alive, rebuild) = (Box::new(|| false), Box::new(|| ()));
+        guardian.send(WatchChild { vital, is_alive, arbiter: arbiter.handle(), rebuild }).await.unwrap();
         guardian.send(StandDown).await.unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(calls.load(Ordering::SeqCst), 0);
@@ -253,7 +260,8 @@ mod tests {
 
     fn child(arbiter: &Arbiter, is_alive: bool) -> Child {
         let vital = Vital::new("child", Guardian::new(Box::new(|_| ())).start().recipient());
-        let watched = WatchChild { vital, is_alive: Box::new(move || is_alive), arbiter: arbiter.handle() };
+        let (is_alive, rebuild) = (Box::new(move || is_alive), Box::new(|| ()));
+        let watched = WatchChild { vital, is_alive, arbiter: arbiter.handle(), rebuild };
         Child { watched, sign: Arc::new(AtomicBool::new(true)), looks: 0 }
     }
 

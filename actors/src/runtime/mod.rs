@@ -7,3 +7,4 @@ pub mod guard;
 pub mod guardian;
 pub mod meter;
 pub mod pulse;
+pub mod way;

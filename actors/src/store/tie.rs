@@ -16,9 +16,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::blob::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes};
+use super::blob::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes, StaleUploads};
 use super::meta::{MetaStore, Totals};
-use crate::model::{BlobInfo, BlobKey, Error, Kind, Result, Stamp};
+use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
 
 /// Names looked at: objects of other programs may come before the first of ours.
 const LOOK_AT: usize = 1000;
@@ -28,6 +28,8 @@ const LOOK_AT: usize = 1000;
 pub enum Untied {
     /// They do not belong together; says why and what to do.
     Strangers(String),
+    /// The database knows contents and the store is empty: it lost them, or it is the wrong one. Says what to do.
+    Emptied(String),
     /// The database cannot tell.
     Metadata(Error),
     /// The content store cannot tell.
@@ -37,7 +39,7 @@ pub enum Untied {
 impl fmt::Display for Untied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Strangers(why) => f.write_str(why),
+            Self::Strangers(why) | Self::Emptied(why) => f.write_str(why),
             Self::Metadata(error) => write!(f, "cannot read the database error=\"{error}\""),
             Self::Contents(error) => write!(f, "the content store does not answer error=\"{error}\""),
         }
@@ -89,10 +91,15 @@ async fn find(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Result<(Str
     }
     let is_marked = !owners.is_empty();
     let BlobPage { blobs, next, .. } = contents.list(None, LOOK_AT).await.map_err(Untied::Contents)?;
-    if totals.contents > 0 && blobs.is_empty() && next.is_none() {
-        return Err(Untied::Strangers(format!(
-            "the database knows {} contents but the content store is empty: \
-             is its volume mounted, is it the right bucket?",
+    if totals.contents > 0
+        && blobs.is_empty()
+        && next.is_none()
+        && expects_objects(metadata).await.map_err(Untied::Metadata)?
+    {
+        return Err(Untied::Emptied(format!(
+            "the database knows {} contents but the content store is empty: is its volume mounted, is it the right \
+             bucket? If it lost its objects: s3dedup verify tells what is lost, and s3dedup repair --accept-empty-store \
+             fetches what the fallbacks have and lets servers start, so that clients can upload the rest again",
             totals.contents
         )));
     }
@@ -109,6 +116,22 @@ async fn find(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Result<(Str
         ));
     }
     Ok((me, is_marked))
+}
+
+/// Whether there is a content whose object is not known to be missing already.
+async fn expects_objects(metadata: &dyn MetaStore) -> Result<bool> {
+    let mut after = None;
+    loop {
+        let page = metadata.list_contents(after, LOOK_AT).await?;
+        if page.iter().any(|content| !content.is_suspect) {
+            return Ok(true);
+        }
+        match page.last() {
+            Some(last) => after = Some(last.digest),
+            // With no row to be read nothing is known of any object.
+            None => return Ok(after.is_none()),
+        }
+    }
 }
 
 fn strangers(me: &str, owners: &[String]) -> Untied {
@@ -156,6 +179,10 @@ impl TiedStore {
                 let told = "the content store belongs to another database";
                 Error::new(Kind::Unavailable, told).with_source(why)
             }
+            Untied::Emptied(why) => {
+                log::error!("nothing is stored: {why}");
+                Error::new(Kind::Unavailable, "the content store is empty").with_source(why)
+            }
             Untied::Metadata(error) | Untied::Contents(error) => error,
         })
     }
@@ -199,9 +226,11 @@ impl BlobStore for TiedStore {
         self.contents.list(after, limit).await
     }
 
-    async fn abort_stale_uploads(&self, begun_before: Stamp) -> Result<u64> {
-        self.expect_tied().await?;
-        self.contents.abort_stale_uploads(begun_before).await
+    async fn abort_stale_uploads(&self, stale: StaleUploads<'_>) -> Result<u64> {
+        if !stale.dry_run {
+            self.expect_tied().await?;
+        }
+        self.contents.abort_stale_uploads(stale).await
     }
 
     async fn owners(&self) -> Result<Vec<String>> {

@@ -3,7 +3,7 @@
 use super::meta_contract::{
     FAR_FUTURE, Store, begin, commit, condemn, delete, digest, get, key, ok, put, stored, totals,
 };
-use crate::model::{BlobKey, KeyLayout, Stamp, StoredBlob};
+use crate::model::{BlobKey, KeyLayout, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
     Audit, AuditTotals, DeleteOutcome, NewIntent, Origin, PlanPut, PutCommit, PutPlan, SetBlob, SetOutcome, UnusedPage,
 };
@@ -23,8 +23,9 @@ fn intent() -> NewIntent {
 
 /// Nothing contradicts itself.
 async fn assert_whole(store: &Store) {
-    let Audit { findings, left_off, noted, counted } = ok(store.audit(100).await);
+    let Audit { findings, left_off, unreadable, is_cut, noted, counted } = ok(store.audit(100).await);
     assert_eq!((findings, left_off), (Vec::new(), 0));
+    assert_eq!((unreadable, is_cut), (Vec::new(), false));
     assert_eq!(noted, counted);
     assert_eq!(noted, AuditTotals::from(ok(store.totals().await)));
 }
@@ -268,4 +269,125 @@ pub(super) async fn a_made_up_generation_uses_up_no_numbers(store: Store) {
     let (_, key) = begin(&store, "b", 1, 2).await;
     assert!(key.to_string().parse() == Ok(key), "the name of {key} is a stranger's");
     assert!(key.generation <= BlobKey::GENERATION_MAX / 2 + 1);
+}
+
+async fn is_suspect(store: &Store, byte: u8) -> bool {
+    let contents = ok(store.list_contents(None, 100).await);
+    contents.iter().any(|content| content.digest == digest(byte) && content.is_suspect)
+}
+
+pub(super) async fn an_upload_takes_the_place_of_an_object_that_is_noted_to_be_damaged(store: Store) {
+    for name in ["a", "b"] {
+        put(&store, name, 5, 1).await;
+    }
+    put(&store, "other", 5, 2).await;
+    let old = object(1, 0);
+    // What is not the content's object is nobody's business.
+    ok(store.note_damaged(object(1, 7)).await);
+    ok(store.note_damaged(object(9, 0)).await);
+    assert!(!is_suspect(&store, 1).await);
+    for _ in 0..2 {
+        ok(store.note_damaged(old).await);
+    }
+    assert!(is_suspect(&store, 1).await && !is_suspect(&store, 2).await);
+    assert_eq!(get(&store, "a").await, Some((5, 1)), "a name is not lost");
+    assert_whole(&store).await;
+    // Nothing is acknowledged on the strength of that object: under the same name, a new one, or in place of another content.
+    for name in ["a", "c", "other"] {
+        let asked = PlanPut { intent: None, ..super::meta_contract::plan(name, 6, 1, false) };
+        assert_eq!(ok(store.plan_put(asked).await), PutPlan::Missing, "{name}");
+    }
+    let upload = begin(&store, "a", 6, 1).await;
+    assert!(upload.1.generation > old.generation);
+    for _ in 0..2 {
+        assert_eq!(ok(store.commit_put(commit("a", 6, 1, upload)).await), PutCommit::Committed);
+    }
+    assert!(!is_suspect(&store, 1).await);
+    assert_eq!(totals(&store).await, [3, 2, 40, 3]);
+    assert_whole(&store).await;
+    // All names read the new one; the former one is kept.
+    for (name, stamp) in [("a", 6), ("b", 5)] {
+        let entry = ok(store.lookup(key(name)).await);
+        let entry = entry.unwrap_or_else(|| panic!("{name} is lost"));
+        assert_eq!((entry.stamp.seconds(), entry.recipe), (stamp, Recipe::Whole(stored(upload.1, 1))));
+    }
+    let quarantined = ok(store.list_quarantined(None, 10).await);
+    assert_eq!(quarantined.iter().map(|object| object.key).collect::<Vec<_>>(), [old]);
+    // A late find of the former one changes nothing.
+    ok(store.note_damaged(old).await);
+    put(&store, "c", 6, 1).await;
+    assert_eq!(totals(&store).await, [4, 2, 50, 3]);
+    // It can be damaged again, is cleaned as any other, and its note goes with it.
+    ok(store.note_damaged(upload.1).await);
+    for name in ["a", "b", "c"] {
+        assert_eq!(delete(&store, name, 9).await, DeleteOutcome::Deleted);
+    }
+    assert!(condemn(&store, 1, FAR_FUTURE).await.is_some());
+    put(&store, "a", 10, 1).await;
+    assert!(!is_suspect(&store, 1).await);
+    assert_whole(&store).await;
+}
+
+pub(super) async fn of_two_uploads_that_heal_the_first_commit_stays(store: Store) {
+    put(&store, "a", 5, 1).await;
+    ok(store.note_damaged(object(1, 0)).await);
+    let (one, two) = (begin(&store, "a", 6, 1).await, begin(&store, "b", 6, 1).await);
+    assert_ne!(one.1, two.1);
+    assert_eq!(ok(store.commit_put(commit("b", 6, 1, two)).await), PutCommit::Committed);
+    assert_eq!(ok(store.commit_put(commit("a", 6, 1, one)).await), PutCommit::Committed);
+    for name in ["a", "b"] {
+        let recipe = ok(store.lookup(key(name)).await).map(|entry| entry.recipe);
+        assert_eq!(recipe, Some(Recipe::Whole(stored(two.1, 1))));
+    }
+    assert_eq!(ok(store.condemn_intents(vec![one.0, two.0], FAR_FUTURE).await), [one.1]);
+    // An upload that was withdrawn heals nothing.
+    ok(store.note_damaged(two.1).await);
+    let three = begin(&store, "c", 6, 1).await;
+    assert_eq!(ok(store.condemn_intents(vec![three.0], FAR_FUTURE).await), [three.1]);
+    assert_eq!(ok(store.commit_put(commit("c", 6, 1, three)).await), PutCommit::IntentLost);
+    // One whose name got a newer version meanwhile does, for the other names.
+    let four = begin(&store, "a", 7, 1).await;
+    put(&store, "a", 8, 3).await;
+    let stale = PutCommit::Stale { current: Stamp::from_seconds(8) };
+    assert_eq!(ok(store.commit_put(commit("a", 7, 1, four)).await), stale);
+    let recipe = ok(store.lookup(key("b")).await).map(|entry| entry.recipe);
+    assert_eq!(recipe, Some(Recipe::Whole(stored(four.1, 1))));
+    assert_whole(&store).await;
+}
+
+pub(super) async fn what_is_noted_of_an_object_is_taken_back_when_it_proves_to_be_good(store: Store) {
+    let (old, same) = (object(1, 0), stored(object(1, 0), 1));
+    put(&store, "a", 1, 1).await;
+    ok(store.note_damaged(old).await);
+    assert_eq!(ok(store.set_blob(set(same, Some(old))).await), SetOutcome::Set);
+    assert!(!is_suspect(&store, 1).await);
+    // Quarantine of a content's object is as good as a note.
+    ok(store.quarantine(old, "broken".into()).await);
+    assert!(is_suspect(&store, 1).await);
+    assert!(ok(store.lift_quarantine(old).await));
+    assert!(!is_suspect(&store, 1).await);
+    ok(store.note_damaged(old).await);
+    assert!(!ok(store.lift_quarantine(old).await), "it was in none");
+    assert!(!is_suspect(&store, 1).await);
+    // So is another object of the content.
+    ok(store.note_damaged(old).await);
+    let (intent, new) = ok(store.begin_replacement(digest(1), intent()).await);
+    let replace = SetBlob { intent: Some(intent), ..set(stored(new, 1), Some(old)) };
+    assert_eq!(ok(store.set_blob(replace).await), SetOutcome::Set);
+    assert!(!is_suspect(&store, 1).await);
+    put(&store, "b", 1, 1).await;
+    assert_eq!(totals(&store).await, [2, 1, 20, 1]);
+    assert_whole(&store).await;
+}
+
+pub(super) async fn an_intent_whose_object_is_in_quarantine_is_not_condemned(store: Store) {
+    let (kept, other) = (begin(&store, "a", 5, 1).await, begin(&store, "b", 5, 2).await);
+    ok(store.quarantine(kept.1, "broken".into()).await);
+    let listed = ok(store.list_intents(FAR_FUTURE, None, 10).await);
+    assert_eq!(listed.iter().map(|intent| intent.id).collect::<Vec<_>>(), [other.0]);
+    assert_eq!(ok(store.condemn_intents(vec![kept.0, other.0], FAR_FUTURE).await), [other.1]);
+    assert_eq!(ok(store.list_condemned(None, 10).await), [other.1]);
+    // Out of quarantine it is what it was: an upload that was given up.
+    assert!(ok(store.lift_quarantine(kept.1).await));
+    assert_eq!(ok(store.condemn_intents(vec![kept.0], FAR_FUTURE).await), [kept.1]);
 }

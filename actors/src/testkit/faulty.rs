@@ -190,6 +190,11 @@ impl MetaStore for FaultyMeta {
         self.inner.commit_put(commit).await
     }
 
+    async fn note_damaged(&self, key: BlobKey) -> Result<()> {
+        self.faults.strike().await?;
+        self.inner.note_damaged(key).await
+    }
+
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
         self.faults.strike().await?;
         self.inner.delete(key, stamp).await

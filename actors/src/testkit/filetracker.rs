@@ -137,14 +137,15 @@ fn answers(port: u16) -> bool {
     super::http_get(port, "/version").is_some_and(|answer| answer.contains("protocol_versions"))
 }
 
-/// A tree of version 1 served over HTTP by nothing but a web server of static files: `DIR/files/PATH`, read only.
-pub struct StaticFiletracker {
+/// A server of version 1: the real script of 1.1.0 takes what is written, a web server of static files stands for
+/// lighttpd, which did the rest. See `tests/tools/filetracker1.py`.
+pub struct FirstFiletracker {
     folder: TempDir,
     port: u16,
     process: Option<Child>,
 }
 
-impl StaticFiletracker {
+impl FirstFiletracker {
     /// A server of an empty tree.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary folder: {error}"));
@@ -160,6 +161,11 @@ impl StaticFiletracker {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The tree, for `V1_DIR`.
     pub fn dir(&self) -> &Path {
         self.folder.path()
@@ -169,13 +175,15 @@ impl StaticFiletracker {
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "it still runs");
         let mut command = Command::new(venv().join("bin/python"));
-        command.args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"]).arg(self.folder.path());
-        command.args(["--protocol", "HTTP/1.1"]).arg(self.port.to_string()).process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tools/filetracker1.py"));
+        let source = venv().join("filetracker-1.1.0");
+        assert!(source.exists(), "{} is not there: run tests/tools/venv.sh --server", source.display());
+        command.arg(source).arg(self.folder.path()).arg(self.port.to_string());
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(command.spawn().unwrap_or_else(|error| panic!("python cannot be started: {error}")));
         let deadline = Instant::now() + START_MAX;
         while super::http_get(self.port, "/files/").is_none() {
-            assert!(Instant::now() < deadline, "the static server does not start");
+            assert!(Instant::now() < deadline, "the server of version 1 does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -189,7 +197,7 @@ impl StaticFiletracker {
     }
 }
 
-impl Drop for StaticFiletracker {
+impl Drop for FirstFiletracker {
     fn drop(&mut self) {
         self.kill();
     }

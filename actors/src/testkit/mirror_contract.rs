@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::meta_contract::{Store, begin, commit, get, key, ok, plan, put};
-use crate::model::{Namespace, Stamp};
+use crate::model::{Digest, Namespace, Stamp};
 use crate::store::meta::{
     ClaimId, Claimed, CommitPut, DeleteOutcome, KnownHere, Mark, Origin, PlanPut, PutCommit, PutPlan, Settled,
 };
@@ -150,9 +150,22 @@ pub(super) async fn what_is_here_and_what_was_deleted_is_told(store: Store) {
     ok(store.delete_beside(key("gone"), at(7)).await);
     let names = ["never", "here", "gone"].map(str::to_owned).to_vec();
     let known = ok(store.are_here(Namespace::FILETRACKER, names).await);
-    let gone = KnownHere { is_here: false, deleted: Some(at(7)) };
-    assert_eq!(known, [KnownHere::default(), KnownHere { is_here: true, deleted: None }, gone]);
+    let gone = KnownHere { is_here: false, deleted: Some(at(7)), telling: None };
+    assert_eq!(known, [KnownHere::default(), KnownHere { is_here: true, ..KnownHere::default() }, gone]);
     put(&store, "gone", 3, 1).await;
     let again = ok(store.are_here(Namespace::FILETRACKER, vec!["gone".to_owned()]).await);
-    assert_eq!(again, [KnownHere { is_here: true, deleted: Some(at(7)) }]);
+    assert_eq!(again, [KnownHere { is_here: true, deleted: Some(at(7)), telling: None }]);
+    // What it is being told is known until it is known to be there.
+    let (claim, minute, content) = (ClaimId(9), Duration::from_secs(60), Digest::from_bytes([5; 32]));
+    let known = async || ok(store.are_here(Namespace::FILETRACKER, vec!["gone".to_owned()]).await);
+    let claimed = ok(store.claim_mark(key("gone"), claim, minute).await);
+    let Claimed::Yes(mark) = claimed else { panic!("{claimed:?}") };
+    assert!(!ok(store.begin_telling(key("gone"), ClaimId(8), content, minute).await));
+    assert!(ok(store.begin_telling(key("gone"), claim, content, minute).await));
+    ok(store.fail_mark(key("gone"), claim, "down".into(), Duration::ZERO, Duration::ZERO).await);
+    assert_eq!(known().await[0].telling, Some(content));
+    assert!(matches!(ok(store.claim_mark(key("gone"), claim, minute).await), Claimed::Yes(_)));
+    ok(store.mark(key("gone")).await);
+    assert_eq!(ok(store.settle_mark(mark, claim).await), Settled::Changed);
+    assert_eq!(known().await[0].telling, None);
 }

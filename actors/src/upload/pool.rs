@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use super::uploader::{S3UploaderActor, UploadBlob, UploadNow};
 use crate::model::{Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
 use crate::runtime::meter::Meter;
+use crate::runtime::way::Seen;
 use crate::store::blob::BlobStore;
 
 /// How long an upload may wait for an uploader.
@@ -156,7 +157,7 @@ impl Supervised for UploaderPool {
     }
 }
 
-can_be_struck!(UploaderPool, |actor| &actor.spec.vital);
+can_be_rebuilt!(UploaderPool, |actor| &actor.spec.vital);
 
 impl Handler<UploadBlob> for UploaderPool {
     type Result = ResponseFuture<Result<()>>;
@@ -171,6 +172,14 @@ impl Handler<UploadBlob> for UploaderPool {
             accepted?;
             answer.await.map_err(|_| Error::new(Kind::Unavailable, "the uploader pool was restarted"))?
         })
+    }
+}
+
+impl Handler<Seen<UploadBlob>> for UploaderPool {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, upload: Seen<UploadBlob>, context: &mut Self::Context) -> Self::Result {
+        upload.take_up(|upload| self.handle(upload, context))
     }
 }
 

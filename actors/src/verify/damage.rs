@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::Stores;
-use crate::model::{BlobKey, Digest, EntryKey, Result};
-use crate::store::meta::{Audit, Finding};
+use crate::model::{BlobKey, Digest, EntryKey, Kind, Result};
+use crate::store::meta::{Audit, Finding, Unreadable};
+
+/// Stands for the content of what is about none.
+const NO_CONTENT: Digest = Digest::from_bytes([0; 32]);
 
 /// What is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +38,8 @@ pub enum DamageKind {
     Unreadable,
     /// The object's bytes are not those of the content.
     WrongContent,
+    /// A row, or a part of the database, is not what was written.
+    UnreadableRow,
     /// The object holds the content, but its size or hash is noted wrong, so that it cannot be read.
     WrongDescription,
 }
@@ -48,6 +53,8 @@ pub struct Damage {
     pub digest: Digest,
     /// The object, if it is about one.
     pub object: Option<BlobKey>,
+    /// What cannot be read, and why, if it is about that.
+    pub row: Option<Unreadable>,
     /// Names that it affects: the first ones.
     pub names: Vec<EntryKey>,
     /// Whether the names are not all.
@@ -56,17 +63,26 @@ pub struct Damage {
 
 impl Damage {
     pub(super) fn of_object(kind: DamageKind, key: BlobKey) -> Self {
-        Self { kind, digest: key.digest, object: Some(key), names: Vec::new(), more_names: false }
+        Self { object: Some(key), ..Self::of_rows(kind, key.digest) }
     }
 
     fn of_rows(kind: DamageKind, digest: Digest) -> Self {
-        Self { kind, digest, object: None, names: Vec::new(), more_names: false }
+        Self { kind, digest, object: None, row: None, names: Vec::new(), more_names: false }
+    }
+
+    pub(super) fn unreadable(row: Unreadable) -> Self {
+        Self { row: Some(row), ..Self::of_rows(DamageKind::UnreadableRow, NO_CONTENT) }
+    }
+
+    /// Whether it is about a content.
+    fn has_content(&self) -> bool {
+        !matches!(self.kind, DamageKind::Totals { .. } | DamageKind::UnreadableRow)
     }
 
     /// Whether a content cannot be read because of it.
     pub fn is_loss(&self) -> bool {
         match self.kind {
-            DamageKind::Totals { .. } => false,
+            DamageKind::Totals { .. } | DamageKind::UnreadableRow => false,
             DamageKind::Metadata(finding) => {
                 !matches!(finding, Finding::WrongCount { .. } | Finding::NotMarkedUnused { .. })
             }
@@ -87,6 +103,7 @@ impl Damage {
             DamageKind::WrongSize { .. } => "wrong-size",
             DamageKind::Unreadable => "unreadable",
             DamageKind::WrongContent => "wrong-content",
+            DamageKind::UnreadableRow => "unreadable-row",
             DamageKind::WrongDescription => "wrong-description",
         }
     }
@@ -104,6 +121,13 @@ impl Damage {
             DamageKind::Metadata(Finding::WrongCount { stored, counted, .. }) => {
                 object["stored"] = json!(stored);
                 object["counted"] = json!(counted);
+            }
+            DamageKind::UnreadableRow => {
+                if let Some(Unreadable { place, why }) = &self.row {
+                    object["row"] = json!(place);
+                    object["why"] = json!(why);
+                }
+                return object;
             }
             DamageKind::WrongSize { expected, found } => {
                 object["expected_size"] = json!(expected);
@@ -131,32 +155,53 @@ pub(super) fn of_audit(audit: &Audit) -> Vec<Damage> {
         ("stored_bytes", stored.stored_bytes, counted.stored_bytes),
     ];
     let totals = totals.into_iter().filter(|(_, stored, counted)| stored != counted);
-    let totals = totals.map(|(total, stored, counted)| {
-        Damage::of_rows(DamageKind::Totals { total, stored, counted }, Digest::from_bytes([0; 32]))
-    });
+    let totals = totals
+        .map(|(total, stored, counted)| Damage::of_rows(DamageKind::Totals { total, stored, counted }, NO_CONTENT));
+    // What was counted of rows that were not all reached says nothing.
+    let totals = totals.filter(|_| !audit.is_cut);
     let rows = audit.findings.iter();
     let rows = rows.map(|finding| Damage::of_rows(DamageKind::Metadata(*finding), finding.digest()));
-    totals.chain(rows).collect()
+    let unreadable = audit.unreadable.iter().cloned().map(Damage::unreadable);
+    totals.chain(unreadable).chain(rows).collect()
 }
 
 /// Looks up whom the damages affect.
 pub(super) async fn name(stores: &Stores, damages: &mut [Damage], names_max: usize) -> Result<()> {
-    let about = |damage: &&Damage| !matches!(damage.kind, DamageKind::Totals { .. });
-    let mut digests: Vec<Digest> = damages.iter().filter(about).map(|damage| damage.digest).collect();
+    let about = damages.iter().filter(|damage| damage.has_content());
+    let mut digests: Vec<Digest> = about.map(|damage| damage.digest).collect();
     digests.sort_unstable();
     digests.dedup();
     let mut names: HashMap<Digest, Vec<EntryKey>> = HashMap::new();
     if !digests.is_empty() {
         // One more tells whether there are more.
-        for (digest, name) in stores.metadata.holders(digests, names_max + 1).await? {
+        for (digest, name) in holders(stores, digests, names_max + 1).await? {
             names.entry(digest).or_default().push(name);
         }
     }
-    for damage in damages.iter_mut() {
+    for damage in damages.iter_mut().filter(|damage| damage.has_content()) {
         let Some(found) = names.get(&damage.digest) else { continue };
         damage.names = found.iter().take(names_max).cloned().collect();
         damage.names.sort_unstable();
         damage.more_names = found.len() > names_max;
     }
     Ok(())
+}
+
+/// Names of contents, as far as they can be read.
+async fn holders(stores: &Stores, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
+    match stores.metadata.holders(digests.clone(), each_max).await {
+        Err(error) if error.kind() == Kind::Corrupt => {}
+        found => return found,
+    }
+    let mut found = Vec::new();
+    for digest in digests {
+        match stores.metadata.holders(vec![digest], each_max).await {
+            Ok(names) => found.extend(names),
+            Err(error) if error.kind() == Kind::Corrupt => {
+                log::warn!("the names of a content cannot be read digest={digest} error=\"{error}\"");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }

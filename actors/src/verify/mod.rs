@@ -2,7 +2,8 @@
 //!
 //! First the metadata are looked over as they are at one moment. Then every content's object is looked for: in a
 //! listing of the content store that is walked beside the contents, in memory that does not grow with either. With
-//! `deep` every object is read, and both hashes and both sizes are computed again. At last the objects that nothing
+//! `deep` every object is read, and both hashes and both sizes are computed again; without it only those that a server has
+//! found missing or damaged. At last the objects that nothing
 //! knows of are counted.
 //!
 //! Servers may go on meanwhile: what seems to be damage is looked at again, with the metadata read anew after the
@@ -37,7 +38,7 @@ use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Error, Kind, Recipe, Result, StoredBlob};
 use crate::patience::patiently;
 use crate::store::blob::BlobStore;
-use crate::store::meta::{MetaCare, StoredContent};
+use crate::store::meta::{MetaCare, StoredContent, Unreadable};
 
 /// Contents of one page.
 const PAGE_ROWS: usize = 1000;
@@ -98,12 +99,21 @@ pub async fn verify(
     let expected = |number: i64| u64::try_from(number).unwrap_or_default();
     tools.progress.expect(expected(audit.counted.contents), expected(audit.counted.stored_bytes));
     let (damages, left_off) = (Vec::new(), audit.left_off);
-    let mut run = Run { stores, settings, tools, state: state.clone(), damages, left_off, unreadable: 0 };
+    let cleared = Vec::new();
+    let mut run = Run { stores, settings, tools, state: state.clone(), damages, left_off, cleared, unreadable: 0 };
     run.look_again(&state).await?;
     run.tools.progress.enter(Phase::Contents);
     run.contents().await?;
     run.tools.progress.enter(Phase::Orphans);
-    let orphans = orphans::find(stores).await?;
+    let orphans = match orphans::find(stores).await {
+        // What is known of objects cannot be read, so none can be said to be unknown.
+        Err(error) if error.kind() == Kind::Corrupt => {
+            let place = "what is known of objects".to_owned();
+            run.note_row(Unreadable { place, why: error.to_string() });
+            Orphans::default()
+        }
+        found => found?,
+    };
     run.tools.progress.enter(Phase::Names);
     let mut damages = damage::of_audit(&audit);
     damages.append(&mut run.damages);
@@ -116,6 +126,7 @@ pub async fn verify(
         names: audit.counted.entries,
         damages,
         damages_left_off: run.left_off,
+        cleared: run.cleared,
         orphans,
         seconds: begun.elapsed().as_secs_f64(),
     })
@@ -128,6 +139,7 @@ struct Run<'a, 't> {
     state: VerifyState,
     damages: Vec<Damage>,
     left_off: u64,
+    cleared: Vec<BlobKey>,
     /// Objects in a row that could not be read.
     unreadable: u64,
 }
@@ -136,10 +148,13 @@ impl Run<'_, '_> {
     /// What an interrupted run found may have been repaired since.
     async fn look_again(&mut self, former: &VerifyState) -> Result<()> {
         self.state.damaged.clear();
+        for row in std::mem::take(&mut self.state.unreadable) {
+            self.note_row(row);
+        }
         for digest in &former.damaged {
             let Some(content) = content_now(self.stores, *digest).await? else { continue };
-            let damage = check(self.stores, self.settings, self.tools.examiner, content).await?;
-            self.note(damage.damage)?;
+            let checked = check(self.stores, self.settings, self.tools.examiner, content).await?;
+            self.note(checked)?;
         }
         Ok(())
     }
@@ -150,26 +165,35 @@ impl Run<'_, '_> {
         let reading = &reading;
         let mut checks = expected(stores, self.state.after)
             .map(|found| async move {
-                let (content, seems_whole) = found?;
+                let (content, seems_whole) = match found? {
+                    Expected::Content(content, seems_whole) => (content, seems_whole),
+                    Expected::Unreadable(row) => return Ok(Looked::Unreadable(row)),
+                };
                 failpoint::hit(Point::VerifyBeforeContent).await?;
                 let Recipe::Whole(blob) = &content.recipe;
-                if seems_whole && !settings.deep {
-                    return Ok(Checked { digest: content.digest, stored_bytes: blob.stored_size, damage: None });
+                if seems_whole && !settings.deep && !content.is_suspect {
+                    return Ok(Looked::Content(Box::new(Checked::whole(&content, blob))));
                 }
                 // Never closed.
                 let _place = reading.acquire().await;
-                check(stores, settings, examiner, content).await
+                check(stores, settings, examiner, content).await.map(|checked| Looked::Content(Box::new(checked)))
             })
             .buffered(settings.concurrency.max(1) * AHEAD)
             .boxed_local();
         let mut saved = Instant::now();
         while let Some(checked) = checks.next().await {
-            let checked = checked?;
+            let checked = match checked? {
+                Looked::Content(checked) => *checked,
+                Looked::Unreadable(row) => {
+                    self.note_row(row);
+                    continue;
+                }
+            };
             self.state.after = Some(checked.digest);
             self.state.contents += 1;
             self.state.stored_bytes += checked.stored_bytes;
             self.tools.progress.advance(self.state.contents, self.state.stored_bytes);
-            self.note(checked.damage)?;
+            self.note(checked)?;
             if saved.elapsed() >= SAVE_EVERY {
                 (self.tools.save)(&self.state)?;
                 saved = Instant::now();
@@ -178,7 +202,24 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    fn note(&mut self, damage: Option<Damage>) -> Result<()> {
+    /// One that the audit came upon, too, is told once.
+    fn note_row(&mut self, row: Unreadable) {
+        self.state.unreadable.push(row.clone());
+        let damage = Damage::unreadable(row);
+        if self.damages.len() >= DAMAGES_MAX {
+            self.left_off += 1;
+            self.state.unreadable.pop();
+        } else if !self.damages.contains(&damage) {
+            self.damages.push(damage);
+        }
+    }
+
+    fn note(&mut self, Checked { damage, cleared, .. }: Checked) -> Result<()> {
+        if let Some(key) = cleared
+            && self.cleared.len() < DAMAGES_MAX
+        {
+            self.cleared.push(key);
+        }
         let is_unreadable = damage.as_ref().is_some_and(|damage| damage.kind == DamageKind::Unreadable);
         self.unreadable = if is_unreadable { self.unreadable + 1 } else { 0 };
         if self.unreadable >= UNREADABLE_MAX {
@@ -196,21 +237,39 @@ impl Run<'_, '_> {
     }
 }
 
-/// Contents after a digest, each with whether its object is listed as it should be.
-fn expected(
-    stores: &Stores,
-    after: Option<Digest>,
-) -> impl futures_util::Stream<Item = Result<(StoredContent, bool)>> + '_ {
+/// What the metadata have next.
+enum Expected {
+    /// A content, and whether its object is listed as it should be.
+    Content(StoredContent, bool),
+    Unreadable(Unreadable),
+}
+
+/// What became of it.
+enum Looked {
+    Content(Box<Checked>),
+    Unreadable(Unreadable),
+}
+
+/// Contents after a digest, and rows among them that cannot be read.
+fn expected(stores: &Stores, after: Option<Digest>) -> impl futures_util::Stream<Item = Result<Expected>> + '_ {
     let walk = objects::Walk::new(stores.contents.clone());
-    stream::try_unfold((walk, VecDeque::new(), after), move |(mut walk, mut page, after)| async move {
-        if page.is_empty() {
-            page = patiently(async || stores.metadata.list_contents(after, PAGE_ROWS).await).await?.into();
+    let next = Some(after.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()));
+    let state = (walk, VecDeque::new(), Vec::new(), next);
+    stream::try_unfold(state, move |(mut walk, mut page, mut unreadable, mut next)| async move {
+        loop {
+            if let Some(row) = unreadable.pop() {
+                return Ok(Some((Expected::Unreadable(row), (walk, page, unreadable, next))));
+            }
+            let content: Option<StoredContent> = page.pop_front();
+            if let Some(content) = content {
+                let Recipe::Whole(blob) = &content.recipe;
+                let seems_whole = walk.size_of(&blob.key).await? == Some(blob.stored_size);
+                return Ok(Some((Expected::Content(content, seems_whole), (walk, page, unreadable, next))));
+            }
+            let Some(after) = next.take() else { return Ok(None) };
+            let survey = patiently(async || stores.metadata.survey(after.clone(), PAGE_ROWS).await).await?;
+            (page, unreadable, next) = (survey.contents.into(), survey.unreadable, survey.next);
         }
-        let Some(content): Option<StoredContent> = page.pop_front() else { return Ok(None) };
-        let after = Some(content.digest);
-        let Recipe::Whole(blob) = &content.recipe;
-        let seems_whole = walk.size_of(&blob.key).await? == Some(blob.stored_size);
-        Ok(Some(((content, seems_whole), (walk, page, after))))
     })
 }
 
@@ -219,6 +278,15 @@ struct Checked {
     digest: Digest,
     stored_bytes: u64,
     damage: Option<Damage>,
+    /// Its object, when it is whole and noted to be missing or damaged.
+    cleared: Option<BlobKey>,
+}
+
+impl Checked {
+    fn whole(content: &StoredContent, blob: &StoredBlob) -> Self {
+        let cleared = content.is_suspect.then_some(blob.key);
+        Self { digest: content.digest, stored_bytes: blob.stored_size, damage: None, cleared }
+    }
 }
 
 /// Looks at one content's object, again and again while its metadata change.
@@ -235,13 +303,14 @@ async fn check(
         let found = look(stores, settings, examiner, &content, blob).await;
         let found = found.map_err(|error| named(error, &blob.key))?;
         let Some(kind) = found else {
-            return Ok(Checked { digest, stored_bytes: blob.stored_size, damage: None });
+            return Ok(Checked::whole(&content, blob));
         };
         match content_now(stores, digest).await? {
-            None => return Ok(Checked { digest, stored_bytes: 0, damage: None }),
+            None => return Ok(Checked { digest, stored_bytes: 0, damage: None, cleared: None }),
             Some(now) if (now.logical_size, &now.recipe) == (content.logical_size, &content.recipe) => {
                 let damage = Damage::of_object(kind, blob.key);
-                return Ok(Checked { digest, stored_bytes: blob.stored_size, damage: Some(damage) });
+                let stored_bytes = blob.stored_size;
+                return Ok(Checked { digest, stored_bytes, damage: Some(damage), cleared: None });
             }
             Some(now) => content = now,
         }
@@ -256,7 +325,8 @@ async fn look(
     content: &StoredContent,
     blob: &StoredBlob,
 ) -> Result<Option<DamageKind>> {
-    if !settings.deep {
+    // Whoever found it damaged has read it.
+    if !settings.deep && !content.is_suspect {
         let Some(reader) = stores.contents.open(&blob.key, None).await? else {
             return Ok(Some(DamageKind::MissingObject));
         };
@@ -309,8 +379,10 @@ pub(crate) async fn read(stores: &Stores, examiner: &Examiner, key: &BlobKey) ->
 
 /// What is known of a content now.
 pub async fn content_now(stores: &Stores, digest: Digest) -> Result<Option<StoredContent>> {
-    let found = patiently(async || stores.metadata.list_contents(before(digest), 1).await).await?;
-    Ok(found.into_iter().next().filter(|content| content.digest == digest))
+    let after = before(digest).map_or_else(Vec::new, |before| before.as_bytes().to_vec());
+    // The row behind it may be one that cannot be read, which is nobody's business here.
+    let found = patiently(async || stores.metadata.survey(after.clone(), 1).await).await?;
+    Ok(found.contents.into_iter().next().filter(|content| content.digest == digest))
 }
 
 /// The digest right before; `None` for the first one of all.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Damage, Orphans};
+use crate::model::BlobKey;
 
 /// The version of the report's shape.
 const FORMAT: u32 = 1;
@@ -24,6 +25,9 @@ pub struct VerifyReport {
     pub damages: Vec<Damage>,
     /// How much more is wrong.
     pub damages_left_off: u64,
+    /// Objects that are whole though a server found them missing or damaged: an upload of their content would replace them,
+    /// a repair takes the note back.
+    pub cleared: Vec<BlobKey>,
     /// Objects that nothing knows of.
     pub orphans: Orphans,
     /// How long it took.
@@ -49,6 +53,7 @@ impl VerifyReport {
             "stored_bytes": self.stored_bytes,
             "damages": self.damages.iter().map(Damage::to_json).collect::<Vec<_>>(),
             "damages_left_off": self.damages_left_off,
+            "cleared": self.cleared.iter().map(BlobKey::to_string).collect::<Vec<_>>(),
             "orphans": self.orphans.to_json(),
         })
     }

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::model::{Digest, Error, Kind, Result};
+use crate::store::meta::Unreadable;
 
 /// The version of the state's shape.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// How far a run is.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -18,11 +19,14 @@ pub struct VerifyState {
     pub stored_bytes: u64,
     /// Contents whose objects were found damaged: to be looked at again.
     pub damaged: Vec<Digest>,
+    /// Rows that could not be read. They are not looked at again.
+    pub unreadable: Vec<Unreadable>,
 }
 
 impl VerifyState {
     /// The state for a file; `store` and `deep` say what it is good for.
     pub fn to_json(&self, store: &str, deep: bool) -> Value {
+        let unreadable: Vec<_> = self.unreadable.iter().map(|row| json!([row.place, row.why])).collect();
         let damaged: Vec<String> = self.damaged.iter().map(Digest::to_string).collect();
         json!({
             "format": FORMAT,
@@ -32,6 +36,7 @@ impl VerifyState {
             "contents": self.contents,
             "stored_bytes": self.stored_bytes,
             "damaged": damaged,
+            "unreadable": unreadable,
         })
     }
 
@@ -52,12 +57,18 @@ impl VerifyState {
             digest.ok_or_else(|| refuse("a digest cannot be read"))
         };
         let number = |key: &str| value[key].as_u64().ok_or_else(|| refuse("a number is missing"));
-        let damaged = value["damaged"].as_array().ok_or_else(|| refuse("a list is missing"))?;
+        let list = |key: &str| value[key].as_array().ok_or_else(|| refuse("a list is missing"));
+        let (damaged, unreadable) = (list("damaged")?, list("unreadable")?);
+        let row = |value: &Value| match (value[0].as_str(), value[1].as_str()) {
+            (Some(place), Some(why)) => Ok(Unreadable { place: place.to_owned(), why: why.to_owned() }),
+            _ => Err(refuse("a row cannot be read")),
+        };
         Ok(Self {
             after: if value["after"].is_null() { None } else { Some(digest(&value["after"])?) },
             contents: number("contents")?,
             stored_bytes: number("stored_bytes")?,
             damaged: damaged.iter().map(digest).collect::<Result<_>>()?,
+            unreadable: unreadable.iter().map(row).collect::<Result<_>>()?,
         })
     }
 }
@@ -73,6 +84,7 @@ mod tests {
             contents: 3,
             stored_bytes: 1 << 60,
             damaged: vec![Digest::from_bytes([1; 32])],
+            unreadable: vec![Unreadable { place: "contents 00".to_owned(), why: "a reason".to_owned() }],
         };
         for state in [state, VerifyState::default()] {
             let json = state.to_json("a", true);

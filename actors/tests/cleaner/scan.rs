@@ -1,5 +1,6 @@
 //! The full scan.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::SeqCst;
 
 use s3dedup_actors::cleaner::{CleanOptions, CleanerLimits, ScanReport};
@@ -65,6 +66,10 @@ async fn what_differs_is_found(stores: Stores) {
     let dry = stores.clean_with(CleanerLimits::default(), DRY_DELETE).await;
     let run = stores.clean_with(CleanerLimits::default(), DELETE).await;
     assert_eq!((dry.plan(), run.deleted()), (run.plan(), 2));
+    let contents = stores.metadata.list_contents(None, 100).await.unwrap();
+    let noted: BTreeSet<_> =
+        contents.iter().filter(|content| content.is_suspect).map(|content| content.digest).collect();
+    assert_eq!(noted, BTreeSet::from([lost.digest, cut.digest]), "the next uploads bring them back");
     let after = scan(&stores).await;
     assert_eq!((after.orphans.count, after.strangers.count, after.objects), (0, 1, 40));
     assert!(matches!(stores.metadata.commit_put(upload).await, Ok(s3dedup_actors::store::meta::PutCommit::Committed)));

@@ -9,3 +9,4 @@ mod model;
 mod sharing;
 mod supervision;
 mod support;
+mod tree;

@@ -1,13 +1,15 @@
 //! An engine on stores of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use s3dedup_actors::cleaner::CleanerLimits;
 use s3dedup_actors::migrator::MigrationPlan;
+use s3dedup_actors::migrator::source::Tree;
 use s3dedup_actors::model::{EntryKey, KeyLayout, Namespace, Result, Stamp};
 use s3dedup_actors::store::blob::MemoryStore;
 use s3dedup_actors::store::instances::Instance;
@@ -15,9 +17,12 @@ use s3dedup_actors::store::meta::{MigrationJournal, PostgresStore, SqliteSetting
 use s3dedup_actors::testkit::faulty::{Faults, FaultyBlobs, FaultyMeta};
 use s3dedup_actors::testkit::postgres::PostgresServer;
 use s3dedup_actors::{
-    BodyEncoding, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, EngineTree, Membership, PutOutcome,
-    SpoolLimits, Spooled,
+    BesideSettings, BodyEncoding, CleanerSettings, DistributedLockSettings, Engine, EngineSettings, EngineTree,
+    ExporterSettings, Membership, PutOutcome, SpoolLimits, Spooled,
 };
+
+/// The time in which whatever repeats itself does so here.
+const SOON: Duration = Duration::from_millis(100);
 
 pub struct TestEngine {
     pub engine: Engine,
@@ -25,9 +30,12 @@ pub struct TestEngine {
     pub meta_faults: Faults,
     /// How often the engine gave up.
     pub fatal: Arc<AtomicUsize>,
+    /// Why.
+    pub why: Arc<Mutex<String>>,
     tree: EngineTree,
-    postgres: Option<PostgresServer>,
-    _dir: tempfile::TempDir,
+    metadata: Arc<SqliteStore>,
+    postgres: Option<Arc<PostgresServer>>,
+    dir: tempfile::TempDir,
 }
 
 impl TestEngine {
@@ -35,16 +43,24 @@ impl TestEngine {
         Self::start_with(|_| {})
     }
 
-    /// With actors of every kind: locks in a database, and a heart.
-    pub async fn start_with_all() -> Self {
-        let postgres = PostgresServer::start();
+    /// With actors of every kind.
+    pub async fn start_with_all(postgres: Arc<PostgresServer>, change: impl FnOnce(&mut EngineSettings)) -> Self {
         let access = postgres.access();
         let mut test = Self::start_with(|settings| {
             settings.distributed_locks = Some(DistributedLockSettings::new(access.clone(), "bucket"));
-            let (interval, limits) = (Duration::from_millis(100), CleanerLimits::default());
-            let limits = CleanerLimits { grace: Duration::ZERO, ..limits };
-            settings.cleaner = Some(CleanerSettings { interval, full_scan: None, limits });
+            let limits = CleanerLimits { grace: Duration::ZERO, ..CleanerLimits::default() };
+            settings.cleaner = Some(CleanerSettings { interval: SOON, full_scan: None, limits });
+            change(settings);
         });
+        let path = test.dir.path().join("names.jsonl");
+        let settings = ExporterSettings { interval: SOON, path, keep: 1 };
+        test.tree.export(settings, "test", Arc::clone(&test.metadata) as _).expect("an exporter");
+        std::fs::create_dir_all(test.dir.path().join("old/files")).expect("a folder");
+        let source = Arc::new(Tree::new(&test.dir.path().join("old"), 1).expect("a source"));
+        let (sources, journal) = (vec![Arc::clone(&source) as _], Arc::clone(&test.metadata) as _);
+        test.tree.stand_beside(&test.engine, BesideSettings { sources, server: None, journal, concurrency: 1 });
+        let plan = MigrationPlan { source, concurrency: 1, holder: "test".into() };
+        test.migrate(Arc::clone(&test.metadata) as _, plan);
         let registry = PostgresStore::open(&access, 2, 16).await.expect("a registry");
         let [id, address, version, contents, locks] = ["a", "a:80", "1", "memory", "postgres"].map(str::to_owned);
         let me = Instance { id, address, version, contents, locks };
@@ -57,8 +73,8 @@ impl TestEngine {
         let dir = tempfile::tempdir().expect("a folder");
         let settings = SqliteSettings { path: dir.path().join("kv.db"), connections: 3, backlog: 256 };
         let (blob_faults, meta_faults) = (Faults::default(), Faults::default());
-        let metadata = Arc::new(SqliteStore::open(&settings).expect("a database"));
-        let metadata = Arc::new(FaultyMeta { inner: metadata, faults: meta_faults.clone() });
+        let store = Arc::new(SqliteStore::open(&settings).expect("a database"));
+        let metadata = Arc::new(FaultyMeta { inner: Arc::clone(&store) as _, faults: meta_faults.clone() });
         let contents = FaultyBlobs { inner: Arc::new(MemoryStore::new()), faults: blob_faults.clone() };
         let mut settings = EngineSettings {
             instance: "test".into(),
@@ -82,17 +98,18 @@ impl TestEngine {
         };
         change(&mut settings);
         let fatal = Arc::new(AtomicUsize::new(0));
-        let given_up = Arc::clone(&fatal);
-        let on_fatal = Box::new(move |_| {
+        let why = Arc::new(Mutex::new(String::new()));
+        let (given_up, reason) = (Arc::clone(&fatal), Arc::clone(&why));
+        let on_fatal = Box::new(move |why| {
+            *reason.lock().expect("a reason") = why;
             given_up.fetch_add(1, Ordering::SeqCst);
         });
         let started = Engine::start(settings, metadata, Arc::new(contents), on_fatal);
         let (engine, tree) = started.expect("an engine");
-        Self { engine, blob_faults, meta_faults, fatal, tree, postgres: None, _dir: dir }
+        Self { engine, blob_faults, meta_faults, fatal, why, tree, metadata: store, postgres: None, dir }
     }
 
     /// Starts a migration.
-    #[allow(dead_code, reason = "the tests of migrations use it")]
     pub fn migrate(&mut self, journal: Arc<dyn MigrationJournal>, plan: MigrationPlan) {
         self.tree.migrate(&self.engine, journal, plan);
     }
@@ -109,9 +126,14 @@ impl TestEngine {
         self.tree.strike(name);
     }
 
-    /// Keeps their threads.
-    pub fn block(&self, name: &str, time: Duration) {
-        self.tree.block(name, time);
+    /// Lets all actors of that name end with an error.
+    pub fn fail(&self, name: &str) {
+        self.tree.fail(name);
+    }
+
+    /// Keeps their threads, each until what is returned for it is dropped.
+    pub fn hold(&self, name: &str) -> Vec<Sender<()>> {
+        self.tree.hold(name)
     }
 
     pub async fn spool(&self, body: &[u8]) -> Spooled {

@@ -121,7 +121,8 @@ async fn an_interrupted_run_goes_on_and_remembers_what_it_found() {
     std::fs::remove_file(world.object(late)).unwrap();
     let (examiner, progress) = (examiner(), Progress::default());
     // As far as the tenth content, with the damage that was seen.
-    let state = VerifyState { after: Some(contents[8].digest), contents: 10, stored_bytes: 1, damaged: vec![early] };
+    let (after, damaged) = (Some(contents[8].digest), vec![early]);
+    let state = VerifyState { after, contents: 10, stored_bytes: 1, damaged, unreadable: Vec::new() };
     let run = async |state: VerifyState| {
         let mut save = |_: &VerifyState| Ok(());
         let tools = Tools { examiner: &examiner, progress: &progress, save: &mut save };

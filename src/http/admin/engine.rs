@@ -1,6 +1,5 @@
 //! The engine as JSON: its actors, and its migration.
 
-use s3dedup_actors::model::Stamp;
 use s3dedup_actors::{ActorState, ActorTree, BesideReport, Engine};
 use serde_json::{Map, Value, json};
 
@@ -28,7 +27,8 @@ fn old_server(beside: &BesideReport) -> Value {
             "done": beside.told,
             "failures": beside.failed,
             "waiting": waiting.marks,
-            "oldest_seconds": waiting.oldest.map(|since| (Stamp::now().seconds() - since.seconds()).max(0)),
+            "under_way": beside.telling,
+            "oldest_seconds": waiting.oldest_seconds(),
             "last_error": waiting.last_error,
         },
     })

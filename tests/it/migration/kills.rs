@@ -7,8 +7,11 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
+use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 
 use super::old::{differences, ends, put};
+use crate::support::s3::S3InProcess;
+use crate::support::server::Builder;
 use crate::support::{Noise, TestServer};
 
 const FILES: u64 = 400;
@@ -25,6 +28,16 @@ fn fill(old: &OldFiletracker) {
 
 #[test]
 fn a_migration_outlives_kills_of_either_side() {
+    outlives_kills(TestServer::builder());
+}
+
+#[test]
+fn a_migration_into_postgresql_and_a_bucket_outlives_kills_of_either_side() {
+    let (postgres, s3) = (PostgresServer::start(), S3InProcess::start());
+    outlives_kills(TestServer::builder().s3(&s3.access).postgres(&postgres, DATABASE));
+}
+
+fn outlives_kills(builder: Builder) {
     let seed: u64 = rand::rng().random();
     eprintln!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -32,7 +45,7 @@ fn a_migration_outlives_kills_of_either_side() {
     fill(&old);
     let url = old.url();
     let arguments = ["migrate", "--filetracker-url", &url, "--max-concurrency", "4"];
-    let server = TestServer::builder().prepare();
+    let server = builder.prepare();
     let log = server.temp_dir().join("log");
     let start = || {
         let said = fs::File::options().create(true).append(true).open(&log).unwrap();

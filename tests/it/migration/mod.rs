@@ -3,6 +3,6 @@
 mod compare;
 mod kills;
 mod names;
-mod old;
+pub mod old;
 mod v1;
 mod v2;

@@ -1,17 +1,18 @@
 //! Beside files of version 1: over HTTP, from their directory, or both.
 //!
-//! The web server here is one of static files, as lighttpd was for reads; the script that took uploads is not run.
+//! Uploads are taken by the real script of Filetracker 1.1.0.
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use s3dedup_actors::testkit::filetracker::StaticFiletracker;
+use s3dedup_actors::testkit::filetracker::FirstFiletracker;
 
-use super::world::{all_copied, beside, our_file};
+use super::world::{Watcher, all_copied, all_told, beside, delete, our_file, put, told};
 use crate::support::content::shown;
-use crate::support::{TestServer, eventually};
+use crate::support::{Noise, TestServer, eventually};
 
 fn store(dir: &Path, name: &str, offset: u64, content: &[u8]) {
     let path = dir.join("files").join(name);
@@ -25,7 +26,7 @@ fn store(dir: &Path, name: &str, offset: u64, content: &[u8]) {
 
 #[test]
 fn files_come_over_http_plain_and_are_stored() {
-    let mut old = StaticFiletracker::start();
+    let mut old = FirstFiletracker::start();
     store(old.dir(), "d/ż x", 1, b"one");
     store(old.dir(), "large", 2, &[7; 3_000_000]);
     let server = beside(&old.url(), "proxy").start();
@@ -56,4 +57,125 @@ fn files_come_from_the_directory_and_all_are_copied() {
     store(dir.path(), "d/7", 50, b"newer");
     let answer = server.request("GET", "/files/d/7").header("Accept-Encoding", "identity").send();
     assert_eq!(answer.assert_status(200).body, b"newer");
+}
+
+/// What the old server has on its disk: the version as an offset, and the content.
+fn on_disk(dir: &Path, name: &str) -> Option<(i64, Vec<u8>)> {
+    let path = dir.join("files").join(name);
+    let modified = fs::metadata(&path).ok()?.mtime();
+    Some((modified - 1_700_000_000, fs::read(path).unwrap()))
+}
+
+#[test]
+fn writes_reach_a_server_of_version_1_and_deletions_hold_here() {
+    let mut old = FirstFiletracker::start();
+    for name in ["stays", "both"] {
+        store(old.dir(), name, 5, b"theirs");
+    }
+    let server = beside(&old.url(), "proxy").start();
+    let large = Noise::bytes(5, 3 << 20);
+    for (path, name, content) in [
+        ("a", "a", &b"one"[..]),
+        ("d/%C5%BC%20x", "d/ż x", b"two"),
+        ("empty", "empty", b""),
+        ("large", "large", &large),
+    ] {
+        put(&server, path, 1, content).assert_status(200);
+        assert!(on_disk(old.dir(), name).unwrap() == (1, content.to_vec()), "{name}");
+    }
+    put(&server, "both", 6, b"ours").assert_status(200);
+    assert_eq!(on_disk(old.dir(), "both").unwrap(), (6, b"ours".to_vec()));
+    // An older one changes nothing on either side.
+    put(&server, "both", 3, b"late").assert_status(200);
+    assert_eq!(on_disk(old.dir(), "both").unwrap(), (6, b"ours".to_vec()));
+    // Version 1 cannot delete.
+    assert_eq!(delete(&server, "stays", 9).status, 200);
+    assert!(our_file(&server, "stays").is_none() && on_disk(old.dir(), "stays").is_some());
+    assert_eq!(delete(&server, "stays", 9).status, 404);
+    // Whoever writes there in a newer version is seen.
+    store(old.dir(), "stays", 20, b"anew");
+    let answer = server.request("GET", "/files/stays").send();
+    assert_eq!(answer.assert_status(200).body, b"anew");
+    // What is written while it is down reaches it later.
+    old.kill();
+    put(&server, "later", 7, b"later").assert_status(200);
+    assert_eq!(delete(&server, "both", 8).status, 200);
+    assert!(our_file(&server, "both").is_none(), "known to be deleted, although the old server does not answer");
+    eventually("what waits is shown", || {
+        (told(&server)["old_server"]["second_writes"]["waiting"].as_u64() >= Some(2)).then_some(())
+    });
+    old.start_again();
+    all_told(&server, 60);
+    assert_eq!(on_disk(old.dir(), "later").unwrap(), (7, b"later".to_vec()));
+    assert!(our_file(&server, "both").is_none());
+}
+
+#[test]
+fn the_directory_and_the_server_go_together() {
+    let old = FirstFiletracker::start();
+    for number in 0..20 {
+        store(old.dir(), &format!("d/{number}"), number, format!("content {}", number % 5).as_bytes());
+    }
+    let server = beside(&old.url(), "live").env("FILETRACKER_V1_DIR", old.dir().display()).start();
+    put(&server, "d/3", 50, b"newer").assert_status(200);
+    put(&server, "new", 50, b"new").assert_status(200);
+    assert_eq!(delete(&server, "d/4", 50).status, 200);
+    all_copied(&server);
+    all_told(&server, 60);
+    assert_eq!(on_disk(old.dir(), "d/3").unwrap(), (50, b"newer".to_vec()));
+    assert_eq!(on_disk(old.dir(), "new").unwrap(), (50, b"new".to_vec()));
+    assert_eq!(server.list("").len(), 20, "one was deleted, one is new");
+    let compared = server.run(&["compare", "--v1-directory", old.dir().to_str().unwrap(), "--deep", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&compared.stdout).unwrap();
+    assert_eq!((&report["different"], &report["differences"][0]["name"]), (&1.into(), &"d/4".into()), "{report}");
+}
+
+#[test]
+fn what_a_killed_server_of_version_1_has_but_a_part_of_is_not_taken_for_newer() {
+    let old = FirstFiletracker::start();
+    let watcher = Watcher::start(old.port(), Duration::ZERO);
+    let content = Noise::bytes(6, 300_000);
+    let server = beside(&watcher.url(), "live").env("FILETRACKER_V1_DIR", old.dir().display()).start();
+    watcher.cut_uploads(true);
+    for path in ["part", "nothing", "whole", "deleted", "overwritten", "theirs"] {
+        put(&server, path, 1, &content).assert_status(200);
+    }
+    eventually("it was told in vain", || {
+        let waits = &told(&server)["old_server"]["second_writes"];
+        (waits["waiting"] == 6 && waits["failures"].as_u64() >= Some(6)).then_some(())
+    });
+    // What its script leaves when it is killed: files with the time for their version. The last is another client's.
+    for (name, bytes) in [
+        ("part", &content[..100_000]),
+        ("nothing", &[]),
+        ("whole", &content),
+        ("deleted", &content),
+        ("overwritten", &content),
+        ("theirs", b"by another"),
+    ] {
+        fs::write(old.dir().join("files").join(name), bytes).unwrap();
+    }
+    let bytes = |path: &str| {
+        let answer = server.request("GET", &format!("/files/{path}")).header("Accept-Encoding", "identity").send();
+        (answer.status == 200).then_some(answer.body)
+    };
+    put(&server, "overwritten", 5, b"anew").assert_status(200);
+    assert_eq!(delete(&server, "deleted", 5).status, 200);
+    let as_it_is_here = || {
+        for path in ["part", "nothing", "whole"] {
+            assert!(bytes(path).as_deref() == Some(&content[..]), "{path}");
+        }
+        assert_eq!(bytes("overwritten").as_deref(), Some(&b"anew"[..]));
+        assert_eq!(bytes("deleted"), None);
+    };
+    as_it_is_here();
+    watcher.cut_uploads(false);
+    all_told(&server, 120);
+    as_it_is_here();
+    for (path, content) in
+        [("part", &content[..]), ("nothing", &content), ("whole", &content), ("overwritten", b"anew")]
+    {
+        assert!(on_disk(old.dir(), path).unwrap().1 == content, "{path}");
+    }
+    assert_eq!(bytes("theirs").as_deref(), Some(&b"by another"[..]));
 }

@@ -90,6 +90,7 @@ pub struct Watcher {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
     ends: Arc<AtomicBool>,
+    cuts: Arc<AtomicBool>,
 }
 
 impl Watcher {
@@ -97,7 +98,8 @@ impl Watcher {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let ends = Arc::new(AtomicBool::new(false));
+        let (ends, cuts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let cutting = Arc::clone(&cuts);
         let (noted, over) = (Arc::clone(&asked), Arc::clone(&ends));
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -108,18 +110,26 @@ impl Watcher {
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
                 let (from_client, to_client) = (client.try_clone().unwrap(), client);
                 let (from_server, to_server) = (server.try_clone().unwrap(), server);
-                let noted = Arc::clone(&noted);
+                let (noted, cuts) = (Arc::clone(&noted), Arc::clone(&cutting));
                 std::thread::spawn(move || {
-                    forward(from_client, to_server, Duration::ZERO, |piece| note(&noted, piece))
+                    forward(from_client, to_server, Duration::ZERO, |piece| {
+                        note(&noted, piece);
+                        !(piece.starts_with(b"PUT ") && cuts.load(Ordering::Relaxed))
+                    })
                 });
-                std::thread::spawn(move || forward(from_server, to_client, pause, |_| ()));
+                std::thread::spawn(move || forward(from_server, to_client, pause, |_| true));
             }
         });
-        Self { port, asked, ends }
+        Self { port, asked, ends, cuts }
     }
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Cuts uploads off from now on, or does not any more.
+    pub fn cut_uploads(&self, cuts: bool) {
+        self.cuts.store(cuts, Ordering::Relaxed);
     }
 
     /// How often something was asked for that begins like this: `GET /files/a`.
@@ -143,10 +153,12 @@ fn note(noted: &Mutex<Vec<String>>, piece: &[u8]) {
     }
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, pause: Duration, mut see: impl FnMut(&[u8])) {
+fn forward(mut from: TcpStream, mut to: TcpStream, pause: Duration, mut goes_on: impl FnMut(&[u8]) -> bool) {
     let mut piece = vec![0; 32 << 10];
     while let Ok(len @ 1..) = from.read(&mut piece) {
-        see(&piece[..len]);
+        if !goes_on(&piece[..len]) {
+            break;
+        }
         std::thread::sleep(pause);
         if to.write_all(&piece[..len]).is_err() {
             break;

@@ -259,6 +259,8 @@ impl TestServer {
             .env("STORAGE_TYPE", "filesystem")
             .env("FILETRACKER_PREFIX", &self.prefix)
             .env("LOG_LEVEL", "info")
+            // No balancer needs time to notice.
+            .env("DRAIN_DELAY_SECONDS", "0")
             .envs(self.launch.env.iter().map(|(name, value)| (name, value)));
     }
 

@@ -16,7 +16,7 @@ use super::tape::Tape;
 use crate::download::decode::decoded;
 use crate::engine::Engine;
 use crate::filetracker::{OldDownload, OldFile};
-use crate::model::{EntryKey, Error, Kind, Result, Retry};
+use crate::model::{EntryKey, Error, Kind, Result, Retry, Stamp};
 use crate::spool::BodyEncoding;
 use crate::store::blob::Spooled;
 use crate::store::blocking::BlockingPool;
@@ -27,6 +27,8 @@ const FETCHES_MAX: usize = 64;
 const TURN_MAX: Duration = Duration::from_secs(4);
 /// How long a client waits for the beginning of a file.
 const BEGIN_MAX: Duration = Duration::from_secs(10);
+/// How long whoever tells the old server waits for a newer version of it. Shorter than a claim lasts.
+const BRING_MAX: Duration = Duration::from_secs(20);
 /// Attempts to store what was fetched, and the pause between them.
 const ATTEMPTS_MAX: u32 = 5;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -82,25 +84,49 @@ struct OnTheWay {
 
 impl Drop for OnTheWay {
     fn drop(&mut self) {
-        self.tape.end(Err(&Error::new(Kind::Unavailable, "the fetch from the old server was cut off")));
+        let cut_off = Error::new(Kind::Unavailable, "the fetch from the old server was cut off");
+        self.tape.end(Err(&cut_off));
         let mut tapes = self.beside.0.fetches.tapes.lock().unwrap_or_else(PoisonError::into_inner);
         if tapes.get(&self.key).is_some_and(|tape| Arc::ptr_eq(tape, &self.tape)) {
             tapes.remove(&self.key);
         }
+        drop(tapes);
+        self.tape.settle(Err(&cut_off));
         self.beside.0.counts.fetching.fetch_sub(1, Relaxed);
     }
 }
 
 impl Beside {
     /// Joins the fetch of a name, or begins it; `None` when the old side does not have it any more. It goes on when nobody
-    /// waits for it any more.
-    pub(super) async fn fetch(&self, engine: &Engine, key: &EntryKey) -> Result<Option<Fetched>> {
-        self.0.counts.fallbacks.fetch_add(1, Relaxed);
-        let tape = self.joined(engine, key)?;
-        let pool = engine.inner.compute.clone();
+    /// waits for it any more. What was fetched before `at_least` came is not joined.
+    pub(super) async fn fetch(&self, engine: &Engine, key: &EntryKey, at_least: Stamp) -> Result<Option<Fetched>> {
         let late = |_| Err(Error::new(Kind::Unavailable, "the old server does not answer in time"));
-        let file = tokio::time::timeout(BEGIN_MAX, tape.file()).await.unwrap_or_else(late)?;
+        let fetched = self.fetch_newest(engine, key, at_least);
+        tokio::time::timeout(BEGIN_MAX, fetched).await.unwrap_or_else(late)
+    }
+
+    async fn fetch_newest(&self, engine: &Engine, key: &EntryKey, at_least: Stamp) -> Result<Option<Fetched>> {
+        let mut tape = self.joined(engine, key)?;
+        let mut file = tape.file().await?;
+        if file.as_ref().is_some_and(|file| file.stamp < at_least) {
+            // What became of the older version is not asked.
+            let _ = tape.settled().await;
+            tape = self.joined(engine, key)?;
+            file = tape.file().await?;
+        }
+        let pool = engine.inner.compute.clone();
         Ok(file.map(|file| Fetched { file, tape, pool }))
+    }
+
+    /// Brings what the old side has of a name here, and waits until that is done.
+    pub(super) async fn bring_here(&self, engine: &Engine, key: &EntryKey) -> Result<()> {
+        let tape = self.joined(engine, key)?;
+        let late = |_| Err(Error::new(Kind::Unavailable, "a newer version is on its way from the old server"));
+        match tokio::time::timeout(BRING_MAX, tape.settled()).await.unwrap_or_else(late) {
+            // It has been told of; waiting would not mend it.
+            Err(error) if error.kind() == Kind::Corrupt => Ok(()),
+            other => other,
+        }
     }
 
     fn joined(&self, engine: &Engine, key: &EntryKey) -> Result<Arc<Tape>> {
@@ -123,7 +149,9 @@ impl Beside {
         // When the thread is gone the work is dropped, which ends the tape.
         self.begin(async move {
             let OnTheWay { key, tape, .. } = &on_the_way;
-            if let Err(error) = beside.fetch_onto(&engine, key, tape).await {
+            let fetched = beside.fetch_onto(&engine, key, tape).await;
+            tape.settle(fetched.as_ref().copied());
+            if let Err(error) = fetched {
                 if error.kind() == Kind::Corrupt {
                     beside.0.counts.broken.fetch_add(1, Relaxed);
                     log::error!("a file of the old server is broken name={:?} error=\"{error}\"", key.name());
@@ -154,9 +182,10 @@ impl Beside {
                 Err(error) if error.retry() == Retry::Later && attempt < ATTEMPTS_MAX && !self.is_stopping() => {
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
+                // Nothing is wrong with the file.
                 Err(error) => {
-                    log::warn!("what was fetched could not be stored name={:?} error=\"{error}\"", key.name());
-                    break;
+                    let what = "what was fetched from the old server could not be stored";
+                    return Err(Error::new(Kind::Unavailable, what).with_source(error));
                 }
             }
         }

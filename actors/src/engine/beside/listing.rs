@@ -149,6 +149,8 @@ impl Merge {
                     Ok(key) => self.engine.stat(&key).await?.is_none_or(|entry| entry.stamp <= self.not_after),
                     Err(_) => false,
                 },
+                // What it was told of a name that was deleted since.
+                (false, _) if known.telling.is_some() => false,
                 (false, None) => true,
                 // It was deleted here, but may have been stored there since.
                 (false, Some(deleted)) => match key() {

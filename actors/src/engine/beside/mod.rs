@@ -18,18 +18,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::ArbiterHandle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use self::fetch::Fetches;
 use crate::filetracker::{OldFile, OldServer};
 use crate::migrator::Source;
-use crate::model::{EntryKey, Error, Kind, Result, Stamp};
+use crate::model::{EntryKey, Error, Kind, Result};
 use crate::store::meta::{KnownHere, MarkSummary, MirrorJournal};
 
 pub use self::fetch::Fetched;
 pub use self::read::{Description, Reading};
 pub(crate) use self::worker::MirrorActor;
 
+/// Writes of clients that the old server is told of at once; it may be slow to take them.
+const TELLERS_MAX: usize = 64;
 /// How long the journal may take to answer.
 const JOURNAL_WAIT_MAX: Duration = Duration::from_millis(4500);
 /// How long a file may be looked for, in all sources together.
@@ -57,7 +59,7 @@ pub struct BesideReport {
     pub told: u64,
     /// How often that failed.
     pub failed: u64,
-    /// Files that were fetched for clients.
+    /// Files that were fetched because clients asked for them, or wrote them here in an older version.
     pub fetched: u64,
     /// Files of the old server that are not what they should be.
     pub broken: u64,
@@ -65,8 +67,10 @@ pub struct BesideReport {
     pub fallbacks: u64,
     /// Files that are being fetched.
     pub fetching: usize,
-    /// Whether the old server is asked: `closed`, `open` or `probing`.
-    pub breaker: &'static str,
+    /// Names that the old server is being told of.
+    pub telling: usize,
+    /// Whether the old server is asked: `closed`, `open` or `probing`; `None` when there is but a directory.
+    pub breaker: Option<&'static str>,
 }
 
 /// The old side. Clones are the same one.
@@ -76,6 +80,8 @@ pub(crate) struct Beside(Arc<Inner>);
 struct Inner {
     settings: BesideSettings,
     fetches: Fetches,
+    /// For clients that wait; the worker has room of its own.
+    tellers: Arc<Semaphore>,
     counts: Counts,
     waiting: Mutex<MarkSummary>,
     /// The thread that talks to the old server for longer than a request may.
@@ -102,6 +108,7 @@ impl Beside {
         Self(Arc::new(Inner {
             settings,
             fetches: Fetches::default(),
+            tellers: Arc::new(Semaphore::new(TELLERS_MAX)),
             counts: Counts::default(),
             waiting: Mutex::default(),
             arbiter: OnceLock::new(),
@@ -137,8 +144,18 @@ impl Beside {
             broken: counts.broken.load(Relaxed),
             fallbacks: counts.fallbacks.load(Relaxed),
             fetching: counts.fetching.load(Relaxed),
-            breaker: self.0.settings.server.as_ref().map_or("closed", OldServer::breaker_state),
+            telling: counts.telling.load(Relaxed) + (TELLERS_MAX - self.0.tellers.available_permits()),
+            breaker: self.0.settings.server.as_ref().map(OldServer::breaker_state),
         }
+    }
+
+    pub(crate) fn fallbacks(&self) -> u64 {
+        self.0.counts.fallbacks.load(Relaxed)
+    }
+
+    /// Counts a client's read that the old side answers.
+    fn fell_back(&self) {
+        self.0.counts.fallbacks.fetch_add(1, Relaxed);
     }
 
     fn is_stopping(&self) -> bool {
@@ -162,8 +179,15 @@ impl Beside {
             Err(_) => return Err(Error::new(Kind::Unavailable, "the old server does not answer in time")),
         };
         let Some(there) = there else { return Ok(None) };
-        let deleted = self.known_here(key).await?.deleted;
-        Ok(Some(there).filter(|there| deleted.is_none_or(|deleted| deleted < there.stamp)))
+        let known = self.known_here(key).await?;
+        let is_seen = known.deleted.is_none_or(|deleted| deleted < there.stamp) && known.telling.is_none();
+        Ok(Some(there).filter(|_| is_seen))
+    }
+
+    /// Whether what the old server has of a name may be what it was told, in a version of its own: an old server that is killed
+    /// between storing a file and noting its version gives it the time for that. What is here counts until that is settled.
+    pub(crate) async fn doubts(&self, key: &EntryKey) -> Result<bool> {
+        Ok(self.known_here(key).await?.telling.is_some())
     }
 
     async fn look_there(&self, key: &EntryKey) -> Result<Option<OldFile>> {
@@ -188,11 +212,6 @@ impl Beside {
         let names = vec![key.name().to_owned()];
         let known = self.journal(self.0.settings.journal.are_here(key.namespace(), names)).await?;
         Ok(known.first().copied().unwrap_or_default())
-    }
-
-    /// The newest version of a name that was deleted here.
-    async fn deleted(&self, key: &EntryKey) -> Result<Option<Stamp>> {
-        Ok(self.known_here(key).await?.deleted)
     }
 
     async fn journal<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {

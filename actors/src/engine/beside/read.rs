@@ -43,8 +43,11 @@ impl Engine {
         match self.side(key).await? {
             (Side::Nowhere, _) => Ok(None),
             (Side::Here, _) => Ok(self.open(key).await?.map(Reading::Here)),
-            (Side::There(_), here) => match beside.fetch(self, key).await {
-                Ok(Some(fetched)) => Ok(Some(Reading::There(fetched))),
+            (Side::There(file), here) => match beside.fetch(self, key, file.stamp).await {
+                Ok(Some(fetched)) => {
+                    beside.fell_back();
+                    Ok(Some(Reading::There(fetched)))
+                }
                 // Gone meanwhile; it may have come here.
                 Ok(None) => Ok(self.open(key).await?.map(Reading::Here)),
                 // Then the version that is here has to do.
@@ -59,12 +62,15 @@ impl Engine {
 
     /// What a name points at, wherever it is.
     pub async fn describe(&self, key: &EntryKey) -> Result<Option<Description>> {
-        if self.beside().is_none() {
+        let Some(beside) = self.beside() else {
             return Ok(self.stat(key).await?.map(|entry| Description::from(&entry)));
-        }
+        };
         Ok(match self.side(key).await? {
             (Side::Nowhere, _) => None,
-            (Side::There(file), _) => Some(Description::from(&file)),
+            (Side::There(file), _) => {
+                beside.fell_back();
+                Some(Description::from(&file))
+            }
             (Side::Here, entry) => entry.map(|entry| Description::from(&entry)),
         })
     }
@@ -83,7 +89,7 @@ impl Engine {
                 None => Ok((Side::Nowhere, None)),
             },
             // It was deleted here, which is all that can be known now.
-            (None, Err(_)) if beside.deleted(key).await?.is_some() => Ok((Side::Nowhere, None)),
+            (None, Err(_)) if beside.known_here(key).await?.deleted.is_some() => Ok((Side::Nowhere, None)),
             (None, Err(error)) => Err(error),
         }
     }

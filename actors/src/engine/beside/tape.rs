@@ -28,6 +28,8 @@ struct Progress {
     /// So many bytes may leave: all but the last piece, which waits for the proof.
     released: u64,
     end: Option<Result<(), Failed>>,
+    /// What came of it all, once nothing more is done with it: the end, and whether it was stored.
+    outcome: Option<Result<(), Failed>>,
 }
 
 /// Why it broke off, for each reader.
@@ -35,6 +37,12 @@ struct Progress {
 struct Failed {
     kind: Kind,
     context: String,
+}
+
+impl From<&Error> for Failed {
+    fn from(error: &Error) -> Self {
+        Self { kind: error.kind(), context: error.context().to_owned() }
+    }
 }
 
 impl Failed {
@@ -62,7 +70,7 @@ pub(super) struct Tape {
 
 impl Tape {
     pub(super) fn new(reservation: Reservation, pool: BlockingPool, temp_dir: PathBuf) -> Self {
-        let progress = watch::Sender::new(Progress { file: None, released: 0, end: None });
+        let progress = watch::Sender::new(Progress { file: None, released: 0, end: None, outcome: None });
         Self { progress, held: Mutex::new(Held::Memory { pieces: Vec::new(), reservation }), pool, temp_dir }
     }
 
@@ -127,9 +135,25 @@ impl Tape {
                     progress.released = len;
                     Ok(())
                 }
-                Err(error) => Err(Failed { kind: error.kind(), context: error.context().to_owned() }),
+                Err(error) => Err(Failed::from(error)),
             });
         });
+    }
+
+    /// Nothing more is done with it; the first word counts.
+    pub(super) fn settle(&self, outcome: Result<(), &Error>) {
+        let outcome = outcome.map_err(Failed::from);
+        self.progress.send_modify(|progress| {
+            progress.outcome.get_or_insert(outcome);
+        });
+    }
+
+    /// What came of it all, as soon as nothing more is done with it.
+    pub(super) async fn settled(&self) -> Result<()> {
+        let mut progress = self.progress.subscribe();
+        let settled = progress.wait_for(|progress| progress.outcome.is_some()).await;
+        let settled = settled.map_err(|_| Error::new(Kind::Internal, "internal error"))?;
+        settled.outcome.clone().unwrap_or(Ok(())).map_err(|failed| failed.error())
     }
 
     /// What it is, as soon as that is known.

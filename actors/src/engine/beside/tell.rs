@@ -1,16 +1,21 @@
 //! Telling the old server what became of a name: its present state here, whatever the write was.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use rand::Rng;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::Beside;
 use crate::engine::Engine;
 use crate::filetracker::{OldFile, OldServer, Protocol};
-use crate::model::{Entry, EntryKey, Error, Kind, Recipe, Result};
-use crate::store::meta::{ClaimId, Claimed, Mark, Settled};
+use crate::metadata::CommitDeleteBeside;
+use crate::model::{Digest, Entry, EntryKey, Error, Kind, Recipe, Result, Stamp};
+use crate::store::meta::{ClaimId, Claimed, KnownHere, Mark, Settled};
 
 /// How long a client's write waits until the old server has it, too.
 const CLIENT_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -54,15 +59,18 @@ impl Beside {
         if self.0.settings.server.as_ref().is_some_and(|server| server.expect_up().is_err()) {
             return;
         }
+        let deadline = Instant::now() + CLIENT_WAIT_MAX;
+        // The mark is there: nothing is lost when this comes to nothing.
+        let Ok(Ok(turn)) = timeout_at(deadline, Arc::clone(&self.0.tellers).acquire_owned()).await else { return };
         let (done, wait) = tokio::sync::oneshot::channel();
         let (beside, engine, key) = (self.clone(), engine.clone(), key.clone());
         self.begin(async move {
-            beside.tell_until(&engine, key, Instant::now() + CLIENT_WAIT_MAX).await;
+            let _turn = turn;
+            beside.tell_until(&engine, key, deadline).await;
             // The client may have had enough.
             let _ = done.send(());
         });
-        // The mark is there: nothing is lost when this comes to nothing.
-        let _ = timeout(CLIENT_WAIT_MAX, wait).await;
+        let _ = timeout_at(deadline, wait).await;
     }
 
     async fn tell_until(&self, engine: &Engine, key: EntryKey, deadline: Instant) {
@@ -121,9 +129,16 @@ impl Beside {
     async fn bring(&self, engine: &Engine, key: &EntryKey, claim: ClaimId) -> Result<(), Failure> {
         let Some(server) = &self.0.settings.server else { return Ok(()) };
         server.expect_up()?;
-        let there = server.head(key).await?;
-        let deleted = self.deleted(key).await?;
+        let mut there = server.head(key).await?;
+        let KnownHere { deleted, telling, .. } = self.known_here(key).await?;
         let here = engine.stat(key).await?;
+        if let (Some(found), Some(told)) = (&there, telling)
+            && here.as_ref().is_none_or(|here| here.stamp < found.stamp)
+            && deleted.is_none_or(|deleted| deleted < found.stamp)
+        {
+            self.set_right(engine, server, key, told, (found.stamp, here.as_ref())).await?;
+            there = server.head(key).await?;
+        }
         if let (Some(there), Some(deleted)) = (&there, deleted)
             && there.stamp <= deleted
             && here.as_ref().is_none_or(|here| here.stamp < there.stamp)
@@ -137,9 +152,55 @@ impl Beside {
         };
         if newer {
             // Somebody wrote there without us: it comes here.
-            self.fetch(engine, key).await?;
+            self.bring_here(engine, key).await?;
         }
         Ok(())
+    }
+
+    /// An old server that was killed while it was told of a content may have it, or with version 1 the beginning of it, with the
+    /// time for its version, which would stand against what clients wrote. Takes that away where it is so.
+    async fn set_right(
+        &self,
+        engine: &Engine,
+        server: &OldServer,
+        key: &EntryKey,
+        told: Digest,
+        (stamp, here): (Stamp, Option<&Entry>),
+    ) -> Result<(), Failure> {
+        let is_told = self.digest_there(engine, server, key).await? == Some(told);
+        if server.protocol().await? == Protocol::V2 {
+            if is_told {
+                log::warn!(
+                    "the old server noted another version than it was told, it is told anew name={:?}",
+                    key.name()
+                );
+                server.delete(key, stamp).await.map_err(open)?;
+            }
+            return Ok(());
+        }
+        let Some(here) = here else {
+            // It cannot delete; nor can it be known whether it has but a part. So the name stays deleted in that version, too.
+            engine.metadata(CommitDeleteBeside { key: key.clone(), stamp }).await?;
+            return Ok(());
+        };
+        let is_part = !is_told && here.digest == told && self.is_part(engine, server, key).await?;
+        if (is_part || (is_told && here.digest != told))
+            && let Some(download) = engine.open(key).await?
+        {
+            log::warn!("the old server has not what it was told, it is written anew name={:?}", key.name());
+            server.put_over(key, download).await.map_err(open)?;
+        }
+        // The version of its own cannot be taken from it, and follows here.
+        Ok(())
+    }
+
+    /// Whether what the old server has is the beginning of what is here.
+    async fn is_part(&self, engine: &Engine, server: &OldServer, key: &EntryKey) -> Result<bool> {
+        let (Some(there), Some(here)) = (server.get(key).await?, engine.open(key).await?) else { return Ok(false) };
+        if there.file.length.is_none_or(|length| length >= here.entry.logical_size) {
+            return Ok(false);
+        }
+        is_beginning(there.stream, here.decoded()).await
     }
 
     /// Stores what is here on the old server; whether that has a newer version.
@@ -153,10 +214,13 @@ impl Beside {
     ) -> Result<bool, Failure> {
         let Recipe::Whole(blob) = &here.recipe;
         let lease = LEASE + Duration::from_secs(2 * here.logical_size.max(blob.stored_size) / BYTES_PER_SECOND_MIN);
-        self.journal(self.0.settings.journal.claim_mark(key.clone(), claim, lease)).await?;
         // When it was deleted or replaced meanwhile, it was marked again.
         let Some(download) = engine.open(key).await? else { return Ok(false) };
         let entry = download.entry.clone();
+        let begun = self.0.settings.journal.begin_telling(key.clone(), claim, entry.digest, lease);
+        if !self.journal(begun).await? {
+            return Err(Error::new(Kind::Unavailable, "somebody else tells the old server of this name").into());
+        }
         let told = server.put(key, download).await.map_err(open)?;
         if told != entry.stamp {
             return Ok(told > entry.stamp);
@@ -188,22 +252,49 @@ impl Beside {
         if there.length == Some(blob.stored_size) {
             return Ok(true);
         }
-        let Some(download) = server.get(key).await? else { return Ok(false) };
+        Ok(self.digest_there(engine, server, key).await? == Some(entry.digest))
+    }
+
+    /// The digest of what the old server has; `None` when it has nothing, or something broken.
+    async fn digest_there(&self, engine: &Engine, server: &OldServer, key: &EntryKey) -> Result<Option<Digest>> {
+        let Some(download) = server.get(key).await? else { return Ok(None) };
         let mut spooler = engine.spooler(download.file.encoding);
         let mut stream = download.stream;
         let received = async {
-            use futures_util::StreamExt;
-            while let Some(piece) = stream.next().await {
-                spooler.write(piece?).await?;
+            while let Some(piece) = stream.try_next().await? {
+                spooler.write(piece).await?;
             }
             spooler.finish().await
         };
         match received.await {
-            Ok(body) => Ok(body.digest == entry.digest),
-            Err(error) if matches!(error.kind(), Kind::Invalid | Kind::TooLarge) => Ok(false),
+            Ok(body) => Ok(Some(body.digest)),
+            Err(error) if matches!(error.kind(), Kind::Invalid | Kind::TooLarge) => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether the whole begins with the part.
+async fn is_beginning(
+    mut part: BoxStream<'static, Result<Bytes>>,
+    mut whole: BoxStream<'static, Result<Bytes>>,
+) -> Result<bool> {
+    let mut wanted = Bytes::new();
+    while let Some(mut piece) = part.try_next().await? {
+        while !piece.is_empty() {
+            if wanted.is_empty() {
+                match whole.try_next().await? {
+                    Some(next) => wanted = next,
+                    None => return Ok(false),
+                }
+            }
+            let len = piece.len().min(wanted.len());
+            if piece.split_to(len) != wanted.split_to(len) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 pub(super) fn new_claim() -> ClaimId {

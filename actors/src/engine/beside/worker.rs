@@ -12,7 +12,7 @@ use super::Beside;
 use super::tell::{WORKER_LEASE, new_claim};
 use crate::engine::Engine;
 use crate::model::Result;
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
 
 /// How often it is looked for names whose time has come.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -36,8 +36,9 @@ impl MirrorActor {
     fn run(&mut self, context: &mut Context<Self>) {
         let (engine, beside) = (self.engine.clone(), self.beside.clone());
         let ran = self.vital.clone().guard_work(async move { beside.work(&engine).await });
-        context.spawn(wrap_future(ran).map(|ended, _, context: &mut Context<Self>| {
+        context.spawn(wrap_future(ran).map(|ended, actor: &mut Self, context: &mut Context<Self>| {
             if let Err(error) = ended {
+                actor.vital.work_failed(&error);
                 log::error!("telling the old server was interrupted error=\"{error}\"");
                 context.run_later(AGAIN_AFTER, Self::run);
             }
@@ -60,7 +61,7 @@ impl Supervised for MirrorActor {
     }
 }
 
-can_be_struck!(MirrorActor, |actor| &actor.vital);
+can_be_rebuilt!(MirrorActor, |actor| &actor.vital);
 
 /// Counts a name that the worker tells of.
 struct Telling(Beside);

@@ -12,7 +12,8 @@ use super::queue::{Bounds, Queue, Times, Waiter};
 use super::session::{LiveSession, SessionEvent, SessionKeeper, SessionSpec};
 use super::settings::{DistributedLockSettings, DistributedLockStats};
 use crate::model::{Error, Kind, Result};
-use crate::runtime::guard::{Vital, can_be_struck};
+use crate::runtime::guard::{Vital, can_be_rebuilt};
+use crate::runtime::way::Seen;
 use crate::store::postgres::Connector;
 
 /// Requests that may wait, for each key that may be held.
@@ -183,6 +184,8 @@ impl DistributedLockActor {
                 self.queue.forget_session();
                 self.pump(context);
             }
+            // Nobody would open a session any more.
+            SessionEvent::Broke(error) => self.vital.clone().fail(context, &error),
             // Of a session that was given up.
             SessionEvent::Settled { .. } | SessionEvent::Ended { .. } => {}
         }
@@ -203,7 +206,8 @@ impl Actor for DistributedLockActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.keeper = Some(SessionKeeper::start(self.plan.session.clone(), context.address().downgrade()));
+        let (session, actor) = (self.plan.session.clone(), context.address().downgrade());
+        self.keeper = Some(SessionKeeper::start(session, self.vital.clone(), actor));
     }
 }
 
@@ -216,7 +220,7 @@ impl Supervised for DistributedLockActor {
     }
 }
 
-can_be_struck!(DistributedLockActor, |actor| &actor.vital);
+can_be_rebuilt!(DistributedLockActor, |actor| &actor.vital);
 
 impl Handler<AcquireKey> for DistributedLockActor {
     type Result = ();
@@ -229,6 +233,14 @@ impl Handler<AcquireKey> for DistributedLockActor {
                 Err(reply) => drop(reply.send(Err(Error::new(Kind::Overloaded, "too many requests wait for a lock")))),
             }
         });
+    }
+}
+
+impl Handler<Seen<AcquireKey>> for DistributedLockActor {
+    type Result = ();
+
+    fn handle(&mut self, request: Seen<AcquireKey>, context: &mut Self::Context) {
+        request.take_up(|request| self.handle(request, context));
     }
 }
 

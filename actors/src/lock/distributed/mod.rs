@@ -17,8 +17,8 @@ mod session;
 mod settings;
 mod statement;
 
-use actix::Addr;
 use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 pub use actor::{AcquireKey, DistributedLockActor, DistributedLockPlan};
@@ -27,18 +27,19 @@ pub use lease::KeyLease;
 pub use queue::Times;
 pub use settings::{DistributedLockSettings, DistributedLockStats};
 
-use crate::model::{Digest, Error, Kind, Result};
+use crate::model::{Digest, Result};
+use crate::runtime::way::Way;
 
 /// The way to the keys of one bucket.
 #[derive(Clone)]
 pub struct DistributedLocks {
-    actor: Addr<DistributedLockActor>,
+    actor: Way<DistributedLockActor>,
     bucket: Arc<str>,
 }
 
 impl DistributedLocks {
     /// Through this actor.
-    pub fn new(actor: Addr<DistributedLockActor>, bucket: &str) -> Self {
+    pub fn new(actor: Way<DistributedLockActor>, bucket: &str) -> Self {
         Self { actor, bucket: bucket.into() }
     }
 
@@ -46,8 +47,6 @@ impl DistributedLocks {
     /// long, and when the returned future is dropped.
     pub async fn acquire(&self, digest: Digest, times: Times) -> Result<KeyLease> {
         let (reply, lease) = oneshot::channel();
-        self.actor.do_send(AcquireKey { key: LockKey::new(&self.bucket, &digest), times, reply });
-        let gone = |_| Error::new(Kind::Unavailable, "a part of the server is being restarted");
-        lease.await.map_err(gone)?
+        self.actor.ask_by(AcquireKey { key: LockKey::new(&self.bucket, &digest), times, reply }, lease).await
     }
 }

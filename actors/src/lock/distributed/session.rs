@@ -17,6 +17,7 @@ use super::queue::{Outcome, Step};
 use super::settings::DistributedLockStats;
 use super::statement::LockStatement;
 use crate::model::{Error, Kind, Result};
+use crate::runtime::guard::Vital;
 use crate::store::postgres::{Connector, Session, describe};
 
 /// A statement that takes longer is given up, and the session with it.
@@ -47,6 +48,8 @@ pub(super) enum SessionEvent {
     Settled { epoch: Arc<Epoch>, done: Vec<(Step, Outcome)> },
     /// It is gone; it was last known to work at this time.
     Ended { epoch: Arc<Epoch>, since: Instant },
+    /// The keeper panicked: what it had is gone, and it opens no other.
+    Broke(Error),
 }
 
 /// The way to a session that runs.
@@ -60,8 +63,16 @@ pub(super) struct SessionKeeper(JoinHandle<()>);
 
 impl SessionKeeper {
     /// To be called on the actor's thread.
-    pub(super) fn start(spec: SessionSpec, actor: WeakAddr<DistributedLockActor>) -> Self {
-        Self(actix_rt::spawn(keep(spec, actor)))
+    pub(super) fn start(spec: SessionSpec, vital: Vital, actor: WeakAddr<DistributedLockActor>) -> Self {
+        Self(actix_rt::spawn(async move {
+            let kept = async {
+                keep(&spec, &actor).await;
+                Ok(())
+            };
+            if let Err(error) = vital.guard_work(kept).await {
+                tell(&actor, SessionEvent::Broke(error));
+            }
+        }))
     }
 }
 
@@ -81,15 +92,15 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-async fn keep(spec: SessionSpec, actor: WeakAddr<DistributedLockActor>) {
+async fn keep(spec: &SessionSpec, actor: &WeakAddr<DistributedLockActor>) {
     let mut pause = PAUSE_MIN;
     let mut has_complained = false;
     loop {
-        match open(&spec).await {
+        match open(spec).await {
             Ok((session, statement, began)) => {
                 log::info!("the lock session is open");
                 has_complained = false;
-                serve(&spec, &actor, session, statement, began).await;
+                serve(spec, actor, session, statement, began).await;
                 if began.elapsed() > STEADY_MIN {
                     pause = PAUSE_MIN;
                 }

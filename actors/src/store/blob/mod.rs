@@ -78,6 +78,19 @@ impl Deletion {
     }
 }
 
+/// Which unfinished uploads to end.
+#[derive(Clone, Copy)]
+pub struct StaleUploads<'a> {
+    /// Those that were begun then or earlier.
+    pub begun_before: Stamp,
+    /// They are only counted.
+    pub dry_run: bool,
+    /// Requests at once.
+    pub concurrency: usize,
+    /// Asked before each; when it says so, the rest is left for another time.
+    pub is_stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
 /// A store of immutable objects.
 ///
 /// Every implementation passes the contract suite in `testkit::blob_contract`. Absence is told by
@@ -119,9 +132,9 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Lists up to `limit` objects after the name `after`, ascending.
     async fn list(&self, after: Option<&str>, limit: usize) -> Result<BlobPage>;
 
-    /// Ends uploads of objects of ours that were begun at `begun_before` or earlier and never finished, where a store keeps
-    /// what came of them until it is told to. Returns how many; never touches an object.
-    async fn abort_stale_uploads(&self, _begun_before: Stamp) -> Result<u64> {
+    /// Ends uploads of objects of ours that were begun some time ago and never finished, where a store keeps what came of
+    /// them until it is told to. Returns how many; never touches an object.
+    async fn abort_stale_uploads(&self, _stale: StaleUploads<'_>) -> Result<u64> {
         Ok(0)
     }
 

@@ -3,11 +3,14 @@
 
 use async_trait::async_trait;
 
-use super::{IntentId, MetaStore, NewIntent, Totals};
+use super::{IntentId, MetaStore, NewIntent, StoredContent, Totals};
 use crate::model::{BlobKey, Digest, EntryKey, Result, Stamp, StoredBlob};
 
 /// The time since which held contents are unused: later than any time.
 pub(super) const HELD: Stamp = Stamp::from_seconds(i64::MAX);
+
+/// Why an object is in quarantine that an upload of its content replaced.
+pub(super) const HEALED: &str = "it was found missing or damaged, and its content was uploaded anew";
 
 /// Rows that contradict each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -65,10 +68,45 @@ pub struct Audit {
     pub findings: Vec<Finding>,
     /// How many more there are.
     pub left_off: u64,
+    /// What cannot be read, up to the number asked for.
+    pub unreadable: Vec<Unreadable>,
+    /// Whether some rows were not reached at all, so that nothing was counted to its end.
+    pub is_cut: bool,
     /// Totals as they are noted.
     pub noted: AuditTotals,
     /// Totals as they are counted.
     pub counted: AuditTotals,
+}
+
+impl Audit {
+    /// Notes what cannot be read.
+    pub(super) fn unreadable(&mut self, findings_max: usize, place: String, why: impl ToString) {
+        if self.unreadable.len() < findings_max {
+            self.unreadable.push(Unreadable { place, why: why.to_string() });
+        } else {
+            self.left_off += 1;
+        }
+    }
+}
+
+/// A row, or a part of the database, that is not what was written.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Unreadable {
+    /// Where it is: the table, and what tells the row from others.
+    pub place: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// A page of contents, however damaged they are.
+#[derive(Clone, Default, Debug)]
+pub struct Survey {
+    /// Those that can be read, by digest.
+    pub contents: Vec<StoredContent>,
+    /// Rows among them that cannot be read.
+    pub unreadable: Vec<Unreadable>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Vec<u8>>,
 }
 
 /// [`Totals`] that may be as wrong as they are noted.
@@ -150,8 +188,12 @@ pub struct Quarantined {
 #[async_trait]
 pub trait MetaCare: MetaStore {
     /// Looks everything over as it is at one moment, however long that takes, in memory that does not grow with
-    /// the store. At most `findings_max` findings are told.
+    /// the store. At most `findings_max` findings are told. Rows that cannot be read are told, too.
     async fn audit(&self, findings_max: usize) -> Result<Audit>;
+
+    /// Stored contents, by digest, after a digest or the beginning of one. Rows that cannot be read are told, and what is
+    /// behind them is read all the same.
+    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey>;
 
     /// Names that hold one of the contents, at most `each_max` for each.
     async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>>;
@@ -181,14 +223,16 @@ pub trait MetaCare: MetaStore {
     async fn release_held(&self, rows: usize) -> Result<u64>;
 
     /// Puts an object into quarantine: it is not deleted and never becomes the object of a content again. Where it
-    /// is a content's object it stays that. One beyond
+    /// is a content's object it stays that until the content is uploaded anew, see
+    /// [`note_damaged`](MetaStore::note_damaged). One beyond
     /// [`GENERATION_OF_ORPHAN_MAX`](super::GENERATION_OF_ORPHAN_MAX) needs no quarantine.
     async fn quarantine(&self, key: BlobKey, reason: String) -> Result<()>;
 
     /// Objects in quarantine, by digest and generation, after `after`.
     async fn list_quarantined(&self, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>>;
 
-    /// Takes an object out of quarantine: it is what it was before. `false` when it was not there.
+    /// Takes an object out of quarantine: it is what it was before. `false` when it was not there. What
+    /// [`note_damaged`](MetaStore::note_damaged) noted of it is taken back in any case.
     async fn lift_quarantine(&self, key: BlobKey) -> Result<bool>;
 
     /// Condemns an object in quarantine, so that the cleaner deletes it. Only when its content has the object `instead`,

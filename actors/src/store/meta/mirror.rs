@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::MetaStore;
-use crate::model::{EntryKey, Namespace, Result, Stamp};
+use crate::model::{Digest, EntryKey, Namespace, Result, Stamp};
 
 /// On whose behalf a name is written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -72,6 +72,13 @@ pub struct MarkSummary {
     pub last_error: Option<String>,
 }
 
+impl MarkSummary {
+    /// For how long the oldest has been there.
+    pub fn oldest_seconds(&self) -> Option<u64> {
+        self.oldest.map(|since| (Stamp::now().seconds() - since.seconds()).max(0).unsigned_abs())
+    }
+}
+
 /// What is known here of a name that the old server has.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct KnownHere {
@@ -79,6 +86,8 @@ pub struct KnownHere {
     pub is_here: bool,
     /// The newest version that was deleted here; it may have been stored again since.
     pub deleted: Option<Stamp>,
+    /// The content that the old server is being told of it, or was told without an answer.
+    pub telling: Option<Digest>,
 }
 
 /// Keeps marks and tombstones. Every implementation passes the contract suite in `testkit::meta_contract`.
@@ -92,6 +101,10 @@ pub trait MirrorJournal: MetaStore {
 
     /// Claims marks whose time has come.
     async fn claim_due_marks(&self, claim: ClaimId, lease: Duration, rows: usize) -> Result<Vec<Mark>>;
+
+    /// The caller, whose mark it is, is about to tell the old server that the name holds this content; it may take the time
+    /// `lease`. `false` when the mark is not the caller's any more.
+    async fn begin_telling(&self, key: EntryKey, claim: ClaimId, digest: Digest, lease: Duration) -> Result<bool>;
 
     /// The old server has the state of the name as of the mark's last write.
     async fn settle_mark(&self, mark: Mark, claim: ClaimId) -> Result<Settled>;

@@ -10,13 +10,17 @@ use async_trait::async_trait;
 
 use crate::model::{BlobKey, Digest, Entry, EntryKey, KeyLayout, Namespace, Recipe, Result, Stamp, StoredBlob};
 
+mod browse;
 mod care;
 mod journal;
 mod mirror;
 mod postgres;
 mod sqlite;
 
-pub use care::{Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome};
+pub use browse::{FileRow, FilesPage, MetaBrowser, SharedContent};
+pub use care::{
+    Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome, Survey, Unreadable,
+};
 pub use journal::{Fate, Migration, MigrationCounts, MigrationId, MigrationJournal, MigrationState, Trouble};
 pub use mirror::{ClaimId, Claimed, KnownHere, Mark, MarkSummary, MirrorJournal, Origin, Settled};
 pub use postgres::PostgresStore;
@@ -200,6 +204,8 @@ pub struct StoredContent {
     pub recipe: Recipe,
     /// How many names hold it, as the store has it noted; `None` when the store counts them itself.
     pub references: Option<u64>,
+    /// Whether its object is noted to be missing or damaged.
+    pub is_suspect: bool,
 }
 
 /// Totals, kept in the same transactions as what they count.
@@ -268,6 +274,10 @@ pub trait MetaStore: Send + Sync + 'static {
     /// stays, so that this upload's object is cleaned away.
     async fn commit_put(&self, commit: CommitPut) -> Result<PutCommit>;
 
+    /// Notes that an object is missing or damaged. While it is the object of a content, uploads find that content unknown,
+    /// so that the next one takes its place, for all names; the object goes into quarantine then. Reads go on as before.
+    async fn note_damaged(&self, key: BlobKey) -> Result<()>;
+
     /// Removes a name unless its version is newer than `stamp`.
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome>;
 
@@ -299,11 +309,12 @@ pub trait MetaStore: Send + Sync + 'static {
     /// unknown stay as they are. Returns the objects that may now be deleted.
     async fn condemn(&self, digests: Vec<Digest>, unused_since: Stamp) -> Result<Vec<StoredBlob>>;
 
-    /// Intents made at `made_before` or earlier, by number, after the number `after`.
+    /// Intents made at `made_before` or earlier, by number, after the number `after`. Those whose object is in quarantine
+    /// are left out.
     async fn list_intents(&self, made_before: Stamp, after: Option<IntentId>, rows: usize) -> Result<Vec<OldIntent>>;
 
     /// Condemns those of the intents that were made at `made_before` or earlier, so that they can no longer
-    /// be committed. Returns the objects that may now be deleted.
+    /// be committed; those whose object is in quarantine stay. Returns the objects that may now be deleted.
     async fn condemn_intents(&self, intents: Vec<IntentId>, made_before: Stamp) -> Result<Vec<BlobKey>>;
 
     /// Condemned objects that are not forgotten yet, by digest and generation, after `after`.

@@ -19,7 +19,7 @@ impl Databases {
 
 fn refusal(outcome: Result<(), Untied>) -> String {
     match outcome {
-        Err(Untied::Strangers(why)) => why,
+        Err(Untied::Strangers(why) | Untied::Emptied(why)) => why,
         other => panic!("not refused: {other:?}"),
     }
 }

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin, PlanPut,
-    PutCommit, PutPlan, Totals,
+    CommitPut, DeleteOutcome, IntentId, MetaBrowser, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin,
+    PlanPut, PutCommit, PutPlan, Totals,
 };
 
 /// All that a store can do.
-pub trait AnyStore: MetaCare + MigrationJournal + MirrorJournal {}
+pub trait AnyStore: MetaCare + MigrationJournal + MirrorJournal + MetaBrowser {}
 
-impl<S: MetaCare + MigrationJournal + MirrorJournal> AnyStore for S {}
+impl<S: MetaCare + MigrationJournal + MirrorJournal + MetaBrowser> AnyStore for S {}
 
 /// The store under test.
 pub type Store = Arc<dyn AnyStore>;
@@ -81,6 +81,10 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         a_made_up_generation_uses_up_no_numbers
         a_content_that_becomes_known_under_its_names_has_them_counted
         quarantine_is_lifted_or_left_for_the_cleaner_when_another_object_is_there
+        an_upload_takes_the_place_of_an_object_that_is_noted_to_be_damaged
+        of_two_uploads_that_heal_the_first_commit_stays
+        what_is_noted_of_an_object_is_taken_back_when_it_proves_to_be_good
+        an_intent_whose_object_is_in_quarantine_is_not_condemned
     }
     use super::mirror_contract::*;
     checks! {
@@ -91,6 +95,11 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         a_claim_keeps_others_away_until_it_runs_out
         marks_that_failed_come_back_after_their_pause
         what_is_here_and_what_was_deleted_is_told
+    }
+    use super::browse_contract::*;
+    checks! {
+        names_are_shown_by_prefix_in_pages
+        a_shown_name_tells_what_it_holds_and_who_shares_it
     }
     use super::journal_contract::*;
     checks! {

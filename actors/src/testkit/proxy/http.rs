@@ -31,6 +31,8 @@ pub enum HttpFault {
     CutBody,
     /// Stored bytes are changed on their way, not in number.
     WrongBytes,
+    /// A PUT is acknowledged and not carried out; all else is passed on.
+    Unstored,
     /// 200 and a page for people, whatever was asked for; nothing is carried out.
     Page,
 }
@@ -207,8 +209,9 @@ async fn link(client: TcpStream, target: SocketAddr, plan: &Mutex<Plan>) -> io::
             (plan.fault.filter(|_| luck < plan.share), is_done_too)
         };
         let to_head = request.lines[0].starts_with("HEAD ");
-        if let Some(fault @ (HttpFault::Refuse(..) | HttpFault::Page)) = fault {
-            if is_done_too && fault != HttpFault::Page {
+        let fault = fault.filter(|fault| *fault != HttpFault::Unstored || request.lines[0].starts_with("PUT "));
+        if let Some(fault @ (HttpFault::Refuse(..) | HttpFault::Page | HttpFault::Unstored)) = fault {
+            if is_done_too && matches!(fault, HttpFault::Refuse(..)) {
                 let server = connected(&mut server, target).await?;
                 ask(&request, &mut client, server).await?;
                 let answer = answer_of(server).await?;
@@ -346,6 +349,10 @@ fn made_up(fault: HttpFault, to_head: bool) -> Vec<u8> {
             let document = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>CODE</Code>\
                 <Message>Please reduce your request rate.</Message><Resource>/</Resource></Error>";
             (status, "application/xml", document.replace("CODE", code))
+        }
+        HttpFault::Unstored => {
+            let head = "HTTP/1.1 200 OK\r\netag: \"00000000000000000000000000000000\"\r\ncontent-length: 0\r\n\r\n";
+            return head.as_bytes().to_vec();
         }
         _ => (200, "text/html", "<html><body>Welcome! Please log in.</body></html>".to_owned()),
     };

@@ -1,6 +1,9 @@
 //! Uploads in parts that nobody will finish: their parts take room and are in no listing of objects.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use chrono::DateTime;
+use futures_util::{StreamExt, stream};
 use s3::command::Command;
 use serde::Deserialize;
 
@@ -10,6 +13,7 @@ use super::listing::BATCH_MAX;
 use super::retry::Patience;
 use super::wire::answer;
 use crate::model::{BlobKey, Result, Stamp};
+use crate::store::blob::StaleUploads;
 
 #[derive(Deserialize)]
 struct UploadsBody {
@@ -43,12 +47,12 @@ struct Page {
 }
 
 impl S3Store {
-    /// Aborts uploads of objects of ours that were begun at `begun_before` or earlier; returns how many.
-    pub(super) async fn abort_abandoned(&self, begun_before: Stamp) -> Result<u64> {
+    /// Aborts uploads of objects of ours that were begun some time ago; returns how many.
+    pub(super) async fn abort_abandoned(&self, stale: StaleUploads<'_>) -> Result<u64> {
         let (mut aborted, mut after) = (0, None);
-        loop {
+        while !(stale.is_stopped)() {
             let listed = self.list_uploads(after.clone()).await;
-            let page = match listed.and_then(|body| page(&body, begun_before, after.as_ref())) {
+            let page = match listed.and_then(|body| page(&body, stale.begun_before, after.as_ref())) {
                 Ok(page) => page,
                 // Not every server can tell, and then there is nothing to be done about it here.
                 Err(fault) if fault.refusal().is_some_and(|refusal| refusal.status == 501) => {
@@ -57,15 +61,39 @@ impl S3Store {
                 }
                 Err(fault) => return Err(fault.into_error("list uploads")),
             };
-            for (key, id) in &page.stale {
-                self.abort(key, id).await.map_err(|fault| fault.into_error(&format!("abort the upload of {key}")))?;
-                aborted += 1;
-            }
+            aborted += if stale.dry_run { page.stale.len() as u64 } else { self.abort_all(&page.stale, stale).await? };
             match page.next {
                 Some(next) => after = Some(next),
-                None => return Ok(aborted),
+                None => break,
             }
         }
+        Ok(aborted)
+    }
+
+    /// Aborts several at once. The first that fails ends it, after those that are under way.
+    async fn abort_all(&self, uploads: &[(String, String)], stale: StaleUploads<'_>) -> Result<u64> {
+        let (count, is_failed) = (AtomicU64::new(0), AtomicBool::new(false));
+        let one = |(key, id): &(String, String)| {
+            let (key, id, count, is_failed) = (key.clone(), id.clone(), &count, &is_failed);
+            async move {
+                if is_failed.load(Ordering::Relaxed) || (stale.is_stopped)() {
+                    return Ok(());
+                }
+                let aborted = self.abort(&key, &id).await;
+                match aborted {
+                    Ok(()) => count.fetch_add(1, Ordering::Relaxed),
+                    Err(fault) => {
+                        is_failed.store(true, Ordering::Relaxed);
+                        return Err(fault.into_error(&format!("abort the upload of {key}")));
+                    }
+                };
+                Ok(())
+            }
+        };
+        let aborts: Vec<_> = uploads.iter().map(one).collect();
+        let outcomes: Vec<Result<()>> = stream::iter(aborts).buffer_unordered(stale.concurrency.max(1)).collect().await;
+        outcomes.into_iter().collect::<Result<()>>()?;
+        Ok(count.into_inner())
     }
 
     async fn list_uploads(&self, after: Option<(String, String)>) -> Result<String, Fault> {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use s3::command::Command;
 
-use super::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes};
-use crate::model::{BlobInfo, BlobKey, Error, Kind, Result, Stamp};
+use super::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes, StaleUploads};
+use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
 use crate::store::blocking::BlockingPool;
 
 mod abandoned;
@@ -120,8 +120,8 @@ impl BlobStore for S3Store {
         self.list_names(after, limit).await
     }
 
-    async fn abort_stale_uploads(&self, begun_before: Stamp) -> Result<u64> {
-        self.abort_abandoned(begun_before).await
+    async fn abort_stale_uploads(&self, stale: StaleUploads<'_>) -> Result<u64> {
+        self.abort_abandoned(stale).await
     }
 
     async fn owners(&self) -> Result<Vec<String>> {

@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::PostgresStore;
 use super::read::{blob_key, column, damaged, digest};
-use crate::model::{Digest, Result};
+use crate::model::{Digest, Kind, Result};
 use crate::store::meta::{Audit, AuditTotals, Finding};
 use crate::store::postgres::{Connector, PostgresSettings, Session, sql_error};
 
@@ -59,10 +59,14 @@ pub(super) async fn audit(store: &PostgresStore, findings_max: usize) -> Result<
         let rows = session.client().query_typed_raw(sql, none).await.map_err(failed)?;
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(failed)? {
-            if audit.findings.len() < findings_max {
-                audit.findings.push(make(digest(&row, 0)?, &row)?);
-            } else {
-                audit.left_off += 1;
+            match digest(&row, 0).and_then(|digest| make(digest, &row)) {
+                Ok(finding) if audit.findings.len() < findings_max => audit.findings.push(finding),
+                Ok(_) => audit.left_off += 1,
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    let bytes: &[u8] = column(&row, 0).unwrap_or_default();
+                    audit.unreadable(findings_max, format!("content {}", hex::encode(bytes)), error);
+                }
+                Err(error) => return Err(error),
             }
         }
     }

@@ -8,8 +8,10 @@ use tokio_postgres::types::{ToSql, Type};
 use super::database::{Again, Database, Sql};
 use super::read::{blob_key, column, damaged, digest, stored_blob, unsigned};
 use super::write::signed;
-use crate::model::{BlobKey, Digest, Recipe, Result, Stamp, StoredBlob};
-use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
+use crate::model::{BlobKey, Digest, Kind, Recipe, Result, Stamp, StoredBlob};
+use crate::store::meta::{
+    GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, Survey, Unreadable, UnusedContent, UnusedPage,
+};
 
 /// So many contents are dealt with in one transaction: each takes a place in the server's table of locks.
 pub(super) const PER_TRANSACTION: usize = 100;
@@ -41,8 +43,10 @@ const CONDEMN: Sql = Sql {
 };
 
 const LIST_INTENTS: Sql = Sql {
-    text: "SELECT id, digest, generation, key_depth, made_at FROM s3dedup.intents
-        WHERE id > $1 AND made_at <= $2 ORDER BY id LIMIT $3",
+    text: "SELECT id, digest, generation, key_depth, made_at FROM s3dedup.intents i
+        WHERE id > $1 AND made_at <= $2 AND NOT EXISTS (
+            SELECT 1 FROM s3dedup.quarantined q WHERE q.digest = i.digest AND q.generation = i.generation)
+        ORDER BY id LIMIT $3",
     types: &[Type::INT8, Type::INT8, Type::INT8],
 };
 
@@ -61,7 +65,8 @@ const FORGET: Sql =
     Sql { text: "SELECT s3dedup.forget($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::BYTEA_ARRAY, Type::INT8_ARRAY] };
 
 const LIST_CONTENTS: Sql = Sql {
-    text: "SELECT c.digest, c.logical_size, r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
+    text: "SELECT c.digest, c.logical_size, r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash,
+            r.suspect_since IS NOT NULL
         FROM s3dedup.contents c JOIN s3dedup.representations r ON r.digest = c.digest
         WHERE c.digest > $1 ORDER BY c.digest LIMIT $2",
     types: &[Type::BYTEA, Type::INT8],
@@ -213,16 +218,38 @@ pub(super) async fn list_contents(
 ) -> Result<Vec<StoredContent>> {
     let after = after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
     let rows = database.read(&LIST_CONTENTS, &[&after, &limit(rows)]).await?;
-    let content = |row: &Row| {
-        let digest = digest(row, 0)?;
-        Ok(StoredContent {
-            digest,
-            logical_size: unsigned(column(row, 1)?)?,
-            recipe: Recipe::Whole(stored_blob(row, 2, digest)?),
-            references: None,
-        })
-    };
-    rows.iter().map(content).collect()
+    rows.iter().map(stored_content).collect()
+}
+
+/// Reads the columns of [`LIST_CONTENTS`].
+fn stored_content(row: &Row) -> Result<StoredContent> {
+    let digest = digest(row, 0)?;
+    Ok(StoredContent {
+        digest,
+        logical_size: unsigned(column(row, 1)?)?,
+        recipe: Recipe::Whole(stored_blob(row, 2, digest)?),
+        references: None,
+        is_suspect: column(row, 7)?,
+    })
+}
+
+/// See [`MetaCare::survey`](crate::store::meta::MetaCare::survey).
+pub(super) async fn survey(database: &Database, after: &[u8], rows_max: usize) -> Result<Survey> {
+    let rows = database.read(&LIST_CONTENTS, &[&after, &limit(rows_max)]).await?;
+    let mut survey = Survey::default();
+    for row in &rows {
+        match stored_content(row) {
+            Ok(content) => survey.contents.push(content),
+            Err(error) if error.kind() == Kind::Corrupt => {
+                let place = format!("contents {}", hex::encode(column::<&[u8]>(row, 0)?));
+                survey.unreadable.push(Unreadable { place, why: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let last = rows.last().filter(|_| rows.len() == rows_max);
+    survey.next = last.map(|row| column::<&[u8]>(row, 0).map(<[u8]>::to_vec)).transpose()?;
+    Ok(survey)
 }
 
 /// See [`MetaStore::are_known`](crate::store::meta::MetaStore::are_known).

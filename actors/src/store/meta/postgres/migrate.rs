@@ -16,6 +16,8 @@ const STEPS: &[&str] = &[
     include_str!("schema/0006_damage.sql"),
     include_str!("schema/0007_mirror.sql"),
     include_str!("schema/0008_migrations.sql"),
+    include_str!("schema/0009_suspects.sql"),
+    include_str!("schema/0010_telling.sql"),
 ];
 
 /// What the lock session and the queries need.

@@ -10,7 +10,7 @@ use super::clean::limit;
 use super::database::{Again, Sql};
 use super::names::{StoredName, namespace};
 use super::read::{column, damaged, unsigned};
-use crate::model::{EntryKey, Namespace, Result, Stamp};
+use crate::model::{Digest, EntryKey, Namespace, Result, Stamp};
 use crate::store::meta::{ClaimId, Claimed, KnownHere, Mark, MarkSummary, MirrorJournal, Settled};
 
 const MARK: Sql = Sql {
@@ -26,6 +26,11 @@ const CLAIM: Sql = Sql {
 const CLAIM_DUE: Sql = Sql {
     text: "SELECT o_namespace, o_name, o_seq, o_attempts FROM s3dedup.claim_due_marks($1, $2, $3, $4)",
     types: &[Type::TIMESTAMPTZ, Type::INT8, Type::INT8, Type::INT8],
+};
+
+const BEGIN_TELLING: Sql = Sql {
+    text: "SELECT s3dedup.begin_telling($1, $2, $3, $4, $5, $6, $7)",
+    types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::BYTEA, Type::INT8, Type::BYTEA, Type::INT8],
 };
 
 const SETTLE: Sql = Sql {
@@ -49,7 +54,9 @@ const ARE_HERE: Sql = Sql {
     text: "SELECT EXISTS (SELECT 1 FROM s3dedup.entries e
                 WHERE e.namespace = $1 AND e.name = k.name AND e.rest_hash = k.rest_hash),
             (SELECT t.modified FROM s3dedup.tombstones t
-                WHERE t.namespace = $1 AND t.name = k.name AND t.rest_hash = k.rest_hash)
+                WHERE t.namespace = $1 AND t.name = k.name AND t.rest_hash = k.rest_hash),
+            (SELECT m.telling FROM s3dedup.marks m
+                WHERE m.namespace = $1 AND m.name = k.name AND m.rest_hash = k.rest_hash)
         FROM unnest($2, $3) WITH ORDINALITY AS k (name, rest_hash, number) ORDER BY k.number",
     types: &[Type::INT4, Type::TEXT_ARRAY, Type::BYTEA_ARRAY],
 };
@@ -92,6 +99,17 @@ impl MirrorJournal for PostgresStore {
             Ok(Mark { key, seq: column(row, 2)?, attempts: attempts(column(row, 3)?)? })
         };
         answer.iter().map(mark).collect()
+    }
+
+    async fn begin_telling(&self, key: EntryKey, claim: ClaimId, digest: Digest, lease: Duration) -> Result<bool> {
+        let answer = {
+            let name = StoredName::new(&key);
+            let (digest, lease) = (digest.as_bytes().as_slice(), milliseconds(lease));
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+                [&name.namespace, &name.name, &name.rest_hash, &claim.0, &digest, &lease];
+            self.database.write(Again::Harmless, &BEGIN_TELLING, &parameters).await?
+        };
+        column(answer.first().ok_or_else(|| damaged("no answer"))?, 0)
     }
 
     async fn settle_mark(&self, mark: Mark, claim: ClaimId) -> Result<Settled> {
@@ -140,8 +158,10 @@ impl MirrorJournal for PostgresStore {
         let hashes: Vec<&[u8]> = stored.iter().map(|name| name.rest_hash.as_slice()).collect();
         let answer = self.database.read(&ARE_HERE, &[&namespace(space), &names, &hashes]).await?;
         let known = |row| {
-            let deleted: Option<i64> = column(row, 1)?;
-            Ok(KnownHere { is_here: column(row, 0)?, deleted: deleted.map(Stamp::from_seconds) })
+            let deleted = column::<Option<i64>>(row, 1)?.map(Stamp::from_seconds);
+            let telling: Option<&[u8]> = column(row, 2)?;
+            let telling = telling.map(|digest| Digest::from_slice(digest).ok_or_else(|| damaged("length of a digest")));
+            Ok(KnownHere { is_here: column(row, 0)?, deleted, telling: telling.transpose()? })
         };
         answer.iter().map(known).collect()
     }

@@ -14,6 +14,7 @@ use crate::model::{BlobKey, Digest, Entry, EntryKey, Result, Stamp, StoredBlob};
 use crate::store::postgres::{Connector, PostgresSettings};
 
 mod audit;
+mod browse;
 mod care;
 mod clean;
 mod clock;
@@ -73,6 +74,10 @@ impl MetaStore for PostgresStore {
 
     async fn commit_put(&self, commit: CommitPut) -> Result<PutCommit> {
         write::commit_put(&self.database, &commit).await
+    }
+
+    async fn note_damaged(&self, key: BlobKey) -> Result<()> {
+        write::note_damaged(&self.database, key).await
     }
 
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {

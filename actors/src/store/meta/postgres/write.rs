@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::database::{Again, Database, Sql};
 use super::names::StoredName;
 use super::read::{blob_key, column, damaged};
-use crate::model::{EntryKey, Error, Kind, Result, Stamp};
+use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp};
 use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, Origin, PlanPut, PutCommit, PutPlan};
 
 const PLAN_PUT: Sql = Sql {
@@ -85,6 +85,9 @@ const COMMIT_PUT_BESIDE: Sql = Sql {
         Type::BOOL,
     ],
 };
+
+const NOTE_DAMAGED: Sql =
+    Sql { text: "SELECT s3dedup.note_damaged($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::BYTEA, Type::INT8] };
 
 const DELETE_BESIDE: Sql = Sql {
     text: "SELECT o_outcome, o_current, o_clock FROM s3dedup.delete_beside($1, $2, $3, $4, $5, $6)",
@@ -164,6 +167,12 @@ pub(super) async fn commit_put(database: &Database, commit: &CommitPut) -> Resul
         "lost" => PutCommit::IntentLost,
         _ => return Err(damaged("an unknown outcome")),
     })
+}
+
+/// See [`MetaStore::note_damaged`](crate::store::meta::MetaStore::note_damaged).
+pub(super) async fn note_damaged(database: &Database, key: BlobKey) -> Result<()> {
+    let (digest, generation) = (key.digest.as_bytes().as_slice(), signed(key.generation)?);
+    database.write(Again::Harmless, &NOTE_DAMAGED, &[&digest, &generation]).await.map(drop)
 }
 
 /// See [`MetaStore::delete`](crate::store::meta::MetaStore::delete).

@@ -10,11 +10,13 @@ use rusqlite::{Connection, params};
 use super::clean::read_digest;
 use super::read::blob_key;
 use super::{damaged, sql_error, to_sql};
-use crate::model::{Digest, Result};
+use crate::model::{Digest, Kind, Result};
 use crate::store::meta::{Audit, AuditTotals, Finding};
 
 /// Contents of one range.
 const RANGE_ROWS: usize = 1 << 18;
+/// What SQLite tells of a file at most.
+const QUICK_CHECK_MAX: u32 = 100;
 
 /// See [`MetaCare::audit`](crate::store::meta::MetaCare::audit).
 pub(super) fn audit(connection: &Connection, findings_max: usize) -> Result<Audit> {
@@ -23,8 +25,10 @@ pub(super) fn audit(connection: &Connection, findings_max: usize) -> Result<Audi
 
 fn audit_in_ranges(connection: &Connection, findings_max: usize, range_rows: usize) -> Result<Audit> {
     let failed = |error| sql_error("read the database", error);
-    connection.execute_batch("BEGIN").map_err(failed)?;
     let mut auditor = Auditor { connection, findings_max, audit: Audit::default() };
+    // Before the snapshot of the rest: while one is read, a server's log cannot be used from its beginning again.
+    auditor.step("the file", Auditor::file)?;
+    connection.execute_batch("BEGIN").map_err(failed)?;
     let outcome = auditor.run(range_rows);
     connection.execute_batch("COMMIT").map_err(failed)?;
     outcome.map(|()| auditor.audit)
@@ -48,8 +52,44 @@ type Range = HashMap<Digest, Counted>;
 
 impl Auditor<'_> {
     fn run(&mut self, range_rows: usize) -> Result<()> {
-        self.audit.noted = self.noted()?;
-        self.representations()?;
+        self.step("the totals", |auditor| {
+            auditor.audit.noted = auditor.noted()?;
+            Ok(())
+        })?;
+        self.step("contents and their objects", Self::representations)?;
+        self.step("contents and names", |auditor| auditor.references(range_rows))?;
+        self.audit.findings.sort_by_key(Finding::digest);
+        Ok(())
+    }
+
+    /// What cannot be read ends a step, not the audit.
+    fn step(&mut self, what: &str, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        match step(self) {
+            Err(error) if error.kind() == Kind::Corrupt => {
+                self.audit.is_cut = true;
+                self.audit.unreadable(self.findings_max, what.to_owned(), error);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// SQLite's own look at the file: pages, order of rows, constraints.
+    fn file(&mut self) -> Result<()> {
+        let failed = |error| sql_error("check the database", error);
+        let sql = format!("PRAGMA quick_check({QUICK_CHECK_MAX})");
+        let mut statement = self.connection.prepare(&sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let told: String = row.get(0).map_err(failed)?;
+            if told != "ok" {
+                self.audit.unreadable(self.findings_max, "the file".to_owned(), told.replace('\n', " "));
+            }
+        }
+        Ok(())
+    }
+
+    fn references(&mut self, range_rows: usize) -> Result<()> {
         let mut after: Vec<u8> = Vec::new();
         loop {
             let (mut range, last) = self.contents(&after, range_rows)?;
@@ -62,11 +102,9 @@ impl Auditor<'_> {
             }
             match last {
                 Some(last) => after = last,
-                None => break,
+                None => return Ok(()),
             }
         }
-        self.audit.findings.sort_by_key(Finding::digest);
-        Ok(())
     }
 
     fn add(&mut self, finding: Finding) {
@@ -74,6 +112,19 @@ impl Auditor<'_> {
             self.audit.findings.push(finding);
         } else {
             self.audit.left_off += 1;
+        }
+    }
+
+    /// What a row says, when it can be read; otherwise that is noted. `row` tells it from others.
+    fn legible<T>(&mut self, table: &str, row: &[u8], read: Result<T>) -> Result<Option<T>> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == Kind::Corrupt => {
+                let place = format!("{table} {}", hex::encode(row));
+                self.audit.unreadable(self.findings_max, place, error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -102,8 +153,10 @@ impl Auditor<'_> {
             match row.get::<_, Option<i64>>(1).map_err(failed)? {
                 Some(stored_size) => self.audit.counted.stored_bytes += stored_size,
                 None => {
-                    let digest = read_digest(&row.get::<_, Vec<u8>>(0).map_err(failed)?)?;
-                    self.add(Finding::NoRepresentation { digest });
+                    let bytes = row.get::<_, Vec<u8>>(0).map_err(failed)?;
+                    if let Some(digest) = self.legible("contents", &bytes, read_digest(&bytes))? {
+                        self.add(Finding::NoRepresentation { digest });
+                    }
                 }
             }
         }
@@ -112,46 +165,54 @@ impl Auditor<'_> {
         let mut statement = self.connection.prepare(sql).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let digest = read_digest(&row.get::<_, Vec<u8>>(0).map_err(failed)?)?;
-            let key = blob_key(digest, row.get(1).map_err(failed)?, row.get(2).map_err(failed)?)?;
-            self.add(Finding::StrayRepresentation { digest, key });
+            let bytes = row.get::<_, Vec<u8>>(0).map_err(failed)?;
+            let (generation, depth) = (row.get(1).map_err(failed)?, row.get(2).map_err(failed)?);
+            let key = read_digest(&bytes).and_then(|digest| blob_key(digest, generation, depth));
+            if let Some(key) = self.legible("representations", &bytes, key)? {
+                self.add(Finding::StrayRepresentation { digest: key.digest, key });
+            }
         }
         Ok(())
     }
 
     /// Up to `rows` contents after a digest, and the last one's digest if there may be more.
-    fn contents(&self, after: &[u8], rows: usize) -> Result<(Range, Option<Vec<u8>>)> {
+    fn contents(&mut self, after: &[u8], rows: usize) -> Result<(Range, Option<Vec<u8>>)> {
         let failed = |error| sql_error("read the database", error);
         let sql = "SELECT digest, refs, logical_size FROM contents WHERE digest > ?1 ORDER BY digest LIMIT ?2";
-        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let connection = self.connection;
+        let mut statement = connection.prepare_cached(sql).map_err(failed)?;
         let mut found = statement.query(params![after, to_sql(rows as u64)?]).map_err(failed)?;
-        let (mut range, mut last) = (HashMap::new(), None);
+        let (mut range, mut last, mut seen) = (HashMap::new(), None, 0);
         while let Some(row) = found.next().map_err(failed)? {
-            let digest = read_digest(row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?)?;
+            let bytes = row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?;
+            seen += 1;
+            last = Some(bytes.to_vec());
             let noted: i64 = row.get(1).map_err(failed)?;
-            let noted = u64::try_from(noted).map_err(|_| damaged("negative number"))?;
             let logical_size = row.get(2).map_err(failed)?;
-            range.insert(digest, Counted { noted, counted: 0, logical_size });
-            last = Some(digest);
+            let noted = u64::try_from(noted).map_err(|_| damaged("negative number"));
+            let read = read_digest(bytes).and_then(|digest| Ok((digest, noted?)));
+            if let Some((digest, noted)) = self.legible("contents", bytes, read)? {
+                range.insert(digest, Counted { noted, counted: 0, logical_size });
+            }
         }
-        let is_full = range.len() == rows;
-        Ok((range, last.filter(|_| is_full).map(|digest| digest.as_bytes().to_vec())))
+        Ok((range, last.filter(|_| seen == rows)))
     }
 
     /// Reads all names and counts those whose content is in the range: after `after`, up to `last`.
     fn count(&mut self, range: &mut Range, after: &[u8], last: Option<&[u8]>) -> Result<()> {
         let failed = |error| sql_error("read the database", error);
-        let mut statement = self.connection.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
+        let connection = self.connection;
+        let mut statement = connection.prepare_cached("SELECT digest FROM entries").map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         // Bounded: more of them than are told are only counted, the same one perhaps several times.
         let mut unknown = HashMap::new();
         while let Some(row) = rows.next().map_err(failed)? {
             let bytes = row.get_ref(0).map_err(failed)?.as_blob().map_err(|_| damaged("a digest"))?;
-            if bytes <= after || last.is_some_and(|last| bytes > last) {
+            if (!after.is_empty() && bytes <= after) || last.is_some_and(|last| bytes > last) {
                 continue;
             }
             self.audit.counted.entries += 1;
-            let digest = read_digest(bytes)?;
+            let Some(digest) = self.legible("entries of content", bytes, read_digest(bytes))? else { continue };
             if let Some(content) = range.get_mut(&digest) {
                 content.counted += 1;
             } else if unknown.len() < self.findings_max || unknown.contains_key(&digest) {
@@ -186,7 +247,9 @@ mod tests {
                 connection.execute("INSERT INTO contents VALUES (?1, ?2, ?3, ?4)", row).unwrap();
             }
             let row = params![digest, [0u8; 32]];
-            connection.execute("INSERT INTO representations VALUES (?1, 'whole', 0, 2, 'gzip', 5, ?2)", row).unwrap();
+            connection
+                .execute("INSERT INTO representations VALUES (?1, 'whole', 0, 2, 'gzip', 5, ?2, NULL)", row)
+                .unwrap();
             for name in 0..i64::from(byte % 4) {
                 let row = params![format!("{byte}/{name}"), digest];
                 connection.execute("INSERT INTO entries VALUES (1, ?1, 1, ?2, NULL)", row).unwrap();

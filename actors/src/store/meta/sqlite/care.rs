@@ -3,8 +3,10 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::clean::{add_condemned, read_digest};
-use super::put::{execute, insert_content, insert_representation, logical_size, references, take_intent};
+use super::clean::{add_condemned, read_digest, survey};
+use super::put::{
+    clear_damaged, execute, insert_content, insert_representation, logical_size, note_damaged, references, take_intent,
+};
 use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{SqliteStore, audit, damaged, sql_error, to_sql};
@@ -12,12 +14,17 @@ use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBl
 use crate::store::meta::care::HELD;
 use crate::store::meta::{
     Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
+    Survey,
 };
 
 #[async_trait]
 impl MetaCare for SqliteStore {
     async fn audit(&self, findings_max: usize) -> Result<Audit> {
         self.read(move |connection| audit::audit(connection, findings_max)).await
+    }
+
+    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
+        self.read(move |connection| survey(connection, &after, rows)).await
     }
 
     async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
@@ -240,12 +247,12 @@ pub(super) fn quarantine(connection: &Connection, key: BlobKey, reason: &str) ->
         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
     let (generation, now) = (to_sql(key.generation)?, Stamp::now().seconds());
     execute(connection, sql, params![key.digest.as_bytes(), generation, key.layout.depth(), reason, now])?;
+    note_damaged(connection, key)?;
     spend_generation(connection, key.generation)
 }
 
 fn lift(connection: &Connection, key: BlobKey) -> Result<()> {
-    let sql = "DELETE FROM quarantined WHERE digest = ?1 AND generation = ?2";
-    execute(connection, sql, params![key.digest.as_bytes(), to_sql(key.generation)?]).map(drop)
+    lift_quarantine(connection, key).map(drop)
 }
 
 fn list_quarantined(connection: &Connection, after: Option<BlobKey>, rows: usize) -> Result<Vec<Quarantined>> {
@@ -269,6 +276,7 @@ fn list_quarantined(connection: &Connection, after: Option<BlobKey>, rows: usize
 }
 
 fn lift_quarantine(connection: &Connection, key: BlobKey) -> Result<bool> {
+    clear_damaged(connection, key)?;
     let sql = "DELETE FROM quarantined WHERE digest = ?1 AND generation = ?2";
     Ok(execute(connection, sql, params![key.digest.as_bytes(), to_sql(key.generation)?])? == 1)
 }

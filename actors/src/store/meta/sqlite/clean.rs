@@ -1,13 +1,20 @@
 //! Transactions of cleaning: condemn, (delete outside), forget.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::put::execute;
-use super::read::{RawBlob, blob_key, raw_blob};
+use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
-use crate::model::{BlobKey, Digest, Recipe, Result, Stamp, StoredBlob};
-use crate::store::meta::{GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, UnusedContent, UnusedPage};
+use crate::model::{BlobKey, Digest, Kind, Recipe, Result, Stamp, StoredBlob};
+use crate::store::meta::{
+    GENERATION_OF_ORPHAN_MAX, IntentId, OldIntent, StoredContent, Survey, Unreadable, UnusedContent, UnusedPage,
+};
+
+const LIST_CONTENTS: &str = "SELECT c.digest, c.logical_size, c.refs,
+        r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash, r.suspect_since IS NOT NULL
+    FROM contents c JOIN representations r ON r.digest = c.digest
+    WHERE c.digest > ?1 ORDER BY c.digest LIMIT ?2";
 
 /// See [`MetaStore::list_unused`](crate::store::meta::MetaStore::list_unused).
 pub(super) fn list_unused(connection: &Connection, page: &UnusedPage) -> Result<Vec<UnusedContent>> {
@@ -73,8 +80,10 @@ pub(super) fn list_intents(
     rows: usize,
 ) -> Result<Vec<OldIntent>> {
     let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT id, digest, generation, key_depth, made_at FROM intents
-        WHERE id > ?1 AND made_at <= ?2 ORDER BY id LIMIT ?3";
+    let sql = "SELECT id, digest, generation, key_depth, made_at FROM intents i
+        WHERE id > ?1 AND made_at <= ?2
+            AND NOT EXISTS (SELECT 1 FROM quarantined q WHERE q.digest = i.digest AND q.generation = i.generation)
+        ORDER BY id LIMIT ?3";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let after = after.map_or(i64::MIN, |intent| intent.0);
     let rows = statement.query_map(params![after, made_before.seconds(), to_sql(rows as u64)?], |row| {
@@ -100,7 +109,9 @@ pub(super) fn condemn_intents(
 
 fn condemn_intent(connection: &Connection, intent: IntentId, made_before: Stamp) -> Result<Option<BlobKey>> {
     let failed = |error| sql_error("write to the database", error);
-    let sql = "DELETE FROM intents WHERE id = ?1 AND made_at <= ?2 RETURNING digest, generation, key_depth";
+    let sql = "DELETE FROM intents AS i WHERE id = ?1 AND made_at <= ?2
+            AND NOT EXISTS (SELECT 1 FROM quarantined q WHERE q.digest = i.digest AND q.generation = i.generation)
+        RETURNING digest, generation, key_depth";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let row = statement
         .query_row(params![intent.0, made_before.seconds()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
@@ -152,27 +163,78 @@ pub(super) fn forget(connection: &Connection, keys: &[BlobKey]) -> Result<()> {
 /// See [`MetaStore::list_contents`](crate::store::meta::MetaStore::list_contents).
 pub(super) fn list_contents(connection: &Connection, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
     let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT c.digest, c.logical_size, c.refs,
-            r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
-        FROM contents c JOIN representations r ON r.digest = c.digest
-        WHERE c.digest > ?1 ORDER BY c.digest LIMIT ?2";
-    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut statement = connection.prepare_cached(LIST_CONTENTS).map_err(failed)?;
     let after = after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
-    let rows = statement.query_map(params![after, to_sql(rows as u64)?], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, raw_blob(row, 3)?))
-    });
-    let content = |row: rusqlite::Result<(Vec<u8>, i64, i64, RawBlob)>| {
-        let (digest, logical_size, refs, blob) = row.map_err(failed)?;
-        let digest = read_digest(&digest)?;
-        let unsigned = |number: i64| u64::try_from(number).map_err(|_| damaged("negative number"));
-        Ok(StoredContent {
-            digest,
-            logical_size: unsigned(logical_size)?,
-            recipe: Recipe::Whole(blob.into_blob(digest)?),
-            references: Some(unsigned(refs)?),
-        })
+    let mut rows = statement.query(params![after, to_sql(rows as u64)?]).map_err(failed)?;
+    let mut contents = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        contents.push(stored_content(row)?);
+    }
+    Ok(contents)
+}
+
+/// Reads the columns of [`LIST_CONTENTS`].
+fn stored_content(row: &Row<'_>) -> Result<StoredContent> {
+    let failed = |error| sql_error("read the database", error);
+    let read = || {
+        let numbers: (i64, i64) = (row.get(1)?, row.get(2)?);
+        Ok((row.get::<_, Vec<u8>>(0)?, numbers, raw_blob(row, 3)?, row.get(8)?))
     };
-    rows.map_err(failed)?.map(content).collect()
+    let (digest, (logical_size, refs), blob, is_suspect) = read().map_err(failed)?;
+    let digest = read_digest(&digest)?;
+    let unsigned = |number: i64| u64::try_from(number).map_err(|_| damaged("negative number"));
+    Ok(StoredContent {
+        digest,
+        logical_size: unsigned(logical_size)?,
+        recipe: Recipe::Whole(blob.into_blob(digest)?),
+        references: Some(unsigned(refs)?),
+        is_suspect,
+    })
+}
+
+/// See [`MetaCare::survey`](crate::store::meta::MetaCare::survey).
+pub(super) fn survey(connection: &Connection, after: &[u8], rows: usize) -> Result<Survey> {
+    let failed = |error| sql_error("read the database", error);
+    let mut survey = Survey::default();
+    let mut statement = connection.prepare_cached(LIST_CONTENTS).map_err(failed)?;
+    let mut found = statement.query(params![after, to_sql(rows as u64)?]).map_err(failed)?;
+    let (mut seen, mut last) = (0, None);
+    loop {
+        match found.next() {
+            Ok(Some(row)) => {
+                seen += 1;
+                let digest = row.get_ref(0).map_err(failed)?.as_bytes().unwrap_or_default().to_vec();
+                match stored_content(row) {
+                    Ok(content) => survey.contents.push(content),
+                    Err(error) if error.kind() == Kind::Corrupt => {
+                        let place = format!("contents {}", hex::encode(&digest));
+                        survey.unreadable.push(Unreadable { place, why: error.to_string() });
+                    }
+                    Err(error) => return Err(error),
+                }
+                last = Some(digest);
+            }
+            Ok(None) => {
+                survey.next = last.filter(|_| seen == rows);
+                return Ok(survey);
+            }
+            Err(error) => {
+                let error = failed(error);
+                if error.kind() != Kind::Corrupt {
+                    return Err(error);
+                }
+                // A page of the file is broken. What is behind it is looked for at the next beginnings of digests.
+                let last = last.as_deref().unwrap_or(after);
+                let place = format!(
+                    "contents after {}",
+                    if last.is_empty() { "the beginning".to_owned() } else { hex::encode(last) }
+                );
+                survey.unreadable.push(Unreadable { place, why: error.to_string() });
+                survey.next = last.first().copied().unwrap_or_default().checked_add(1).map(|byte| vec![byte]);
+                return Ok(survey);
+            }
+        }
+    }
 }
 
 /// See [`MetaStore::are_known`](crate::store::meta::MetaStore::are_known).
@@ -216,7 +278,8 @@ pub(super) fn read_digest(bytes: &[u8]) -> Result<Digest> {
 }
 
 pub(super) fn add_condemned(connection: &Connection, key: BlobKey) -> Result<()> {
-    let sql = "INSERT INTO condemned (digest, generation, key_depth, condemned_at) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT INTO condemned (digest, generation, key_depth, condemned_at) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT DO NOTHING";
     let now = Stamp::now().seconds();
     let generation = to_sql(key.generation)?;
     execute(connection, sql, params![key.digest.as_bytes(), generation, key.layout.depth(), now]).map(drop)

@@ -26,6 +26,8 @@ const STEPS: &[&str] = &[
     include_str!("schema/0004_holders.sql"),
     include_str!("schema/0005_mirror.sql"),
     include_str!("schema/0006_migrations.sql"),
+    include_str!("schema/0007_suspects.sql"),
+    include_str!("schema/0008_telling.sql"),
 ];
 
 /// How long a statement waits for a lock that another process holds.
@@ -73,16 +75,22 @@ fn claim(path: &Path) -> Result<()> {
         Err(error) => Err(error),
     };
     read.map_err(|error| Error::io("can't open the database", error))?;
-    if head.is_empty() {
-        // Before anything else, and before there is a log: from then on the file itself has the mark.
-        let id = i32::from_be_bytes(APPLICATION_ID);
-        let mark = Connection::open(path).and_then(|new| new.pragma_update(None, "application_id", id));
-        return mark.map_err(|error| sql_error("create the database", error));
+    if head.is_empty() || head.get(APPLICATION_ID_AT..) == Some(&APPLICATION_ID) {
+        return mark(path).map_err(|error| sql_error("create the database", error));
     }
-    if head.get(APPLICATION_ID_AT..) != Some(&APPLICATION_ID) {
-        return Err(Error::new(Kind::Invalid, "the database file belongs to another program"));
+    Err(Error::new(Kind::Invalid, "the database file belongs to another program"))
+}
+
+/// Marks a file that is ours: before anything else, and before there is a log, so that from then on the file itself has the
+/// mark. Opening one that was cut off in the middle of that takes the mark back; so it is looked for in any case.
+fn mark(path: &Path) -> rusqlite::Result<()> {
+    let id = i32::from_be_bytes(APPLICATION_ID);
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    if connection.pragma_query_value(None, "application_id", |row| row.get::<_, i32>(0))? == id {
+        return Ok(());
     }
-    Ok(())
+    connection.pragma_update(None, "application_id", id)
 }
 
 /// Opens a connection with the settings every connection needs.
@@ -170,6 +178,26 @@ mod tests {
         let copy = open(&copy, 1024).unwrap();
         let entries: i64 = copy.query_row("SELECT entries FROM state", [], |row| row.get(0)).unwrap();
         assert_eq!(entries, 7);
+    }
+
+    #[test]
+    fn a_database_whose_creation_was_cut_off_gets_its_mark_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kv.db");
+        claim(&path).unwrap();
+        // What a kill leaves: the mark is in the file, and the journal that takes it back is still there. It says that the
+        // file had no pages of 4096 bytes before.
+        let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+        for number in [0_u32, 1, 0, 512, 4096] {
+            journal.extend(number.to_be_bytes());
+        }
+        journal.resize(512, 0);
+        std::fs::write(dir.path().join("kv.db-journal"), journal).unwrap();
+        drop(open(&path, 1024).unwrap());
+        assert!(!dir.path().join("kv.db-journal").exists());
+        let head = std::fs::read(&path).unwrap();
+        assert_eq!(head.get(APPLICATION_ID_AT..APPLICATION_ID_AT + 4), Some(&APPLICATION_ID[..]));
+        drop(open(&path, 1024).unwrap());
     }
 
     #[test]

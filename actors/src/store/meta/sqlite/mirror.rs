@@ -9,7 +9,7 @@ use super::journal::remembers_deletions;
 use super::put::{self, execute};
 use super::writer::Write;
 use super::{SqliteStore, damaged, sql_error, to_sql};
-use crate::model::{EntryKey, Namespace, Result, Stamp};
+use crate::model::{Digest, EntryKey, Namespace, Result, Stamp};
 use crate::store::meta::{ClaimId, Claimed, DeleteOutcome, KnownHere, Mark, MarkSummary, MirrorJournal, Settled};
 
 /// Whoever wrote has a moment to tell the old server before others look for it.
@@ -31,6 +31,16 @@ impl MirrorJournal for SqliteStore {
             return Ok(Vec::new());
         }
         self.writer.run(move |write| claim_due(write, claim, lease, rows)).await
+    }
+
+    async fn begin_telling(&self, key: EntryKey, claim: ClaimId, digest: Digest, lease: Duration) -> Result<bool> {
+        let work = move |write: &Write<'_>| {
+            let sql = "UPDATE marks SET telling = ?4, claimed_until = ?5
+                WHERE namespace = ?1 AND name = ?2 AND claim = ?3";
+            let until = milliseconds_now() + milliseconds(lease);
+            execute(write, sql, params![key.namespace().id(), key.name(), claim.0, digest.as_bytes(), until])
+        };
+        Ok(self.writer.run(work).await? == 1)
     }
 
     async fn settle_mark(&self, mark: Mark, claim: ClaimId) -> Result<Settled> {
@@ -163,7 +173,7 @@ fn settle(write: &Write<'_>, mark: &Mark, claim: ClaimId) -> Result<Settled> {
     if execute(write, sql, params![namespace, name, claim.0, mark.seq])? == 1 {
         return Ok(Settled::Done);
     }
-    let sql = "UPDATE marks SET claim = NULL, claimed_until = 0, next_at = ?4
+    let sql = "UPDATE marks SET claim = NULL, claimed_until = 0, next_at = ?4, telling = NULL
         WHERE namespace = ?1 AND name = ?2 AND claim = ?3";
     let changed = execute(write, sql, params![namespace, name, claim.0, milliseconds_now()])?;
     Ok(if changed == 1 { Settled::Changed } else { Settled::Lost })
@@ -185,9 +195,21 @@ fn are_here(connection: &Connection, namespace: Namespace, names: &[String]) -> 
     for name in names {
         let sql = "SELECT 1 FROM entries WHERE namespace = ?1 AND name = ?2";
         let is_here = number(connection, sql, params![namespace.id(), name])?.is_some();
-        known.push(KnownHere { is_here, deleted: tombstone(connection, namespace, name)? });
+        let (deleted, telling) = (tombstone(connection, namespace, name)?, telling(connection, namespace, name)?);
+        known.push(KnownHere { is_here, deleted, telling });
     }
     Ok(known)
+}
+
+fn telling(connection: &Connection, namespace: Namespace, name: &str) -> Result<Option<Digest>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT telling FROM marks WHERE namespace = ?1 AND name = ?2";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let found = statement.query_row(params![namespace.id(), name], |row| row.get::<_, Option<Vec<u8>>>(0));
+    match found.optional().map_err(failed)?.flatten() {
+        Some(digest) => Digest::from_slice(&digest).map(Some).ok_or_else(|| damaged("length of a digest")),
+        None => Ok(None),
+    }
 }
 
 fn number(connection: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Result<Option<i64>> {

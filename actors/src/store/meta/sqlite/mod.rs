@@ -15,6 +15,7 @@ use crate::model::{BlobKey, Digest, Entry, EntryKey, Error, Kind, Result, Stamp,
 use crate::store::blocking::WorkerPool;
 
 mod audit;
+mod browse;
 mod care;
 mod clean;
 mod journal;
@@ -137,6 +138,10 @@ impl MetaStore for SqliteStore {
         self.writer.run(move |connection| put::commit(connection, &commit)).await
     }
 
+    async fn note_damaged(&self, key: BlobKey) -> Result<()> {
+        self.writer.run(move |connection| put::note_damaged(connection, key)).await
+    }
+
     async fn delete(&self, key: EntryKey, stamp: Stamp) -> Result<DeleteOutcome> {
         self.writer.run(move |connection| put::delete(connection, &key, stamp)).await
     }
@@ -220,6 +225,9 @@ fn open_reader(path: &Path) -> Result<Connection> {
 
 /// Wraps an error of SQLite by what a caller can do about it.
 fn sql_error(doing: &str, error: rusqlite::Error) -> Error {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, QueryReturnedNoRows, Utf8Error,
+    };
     use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, DiskFull, NotADatabase};
     use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
     let extended = error.sqlite_error().map(|error| error.extended_code);
@@ -230,7 +238,15 @@ fn sql_error(doing: &str, error: rusqlite::Error) -> Error {
         // The transactions keep every constraint of rows that are whole.
         Some(DatabaseCorrupt | NotADatabase | ConstraintViolation) => Kind::Corrupt,
         Some(_) => Kind::Unavailable,
-        None => Kind::Internal,
+        None => match error {
+            // Rows have the types that they were written with, and those that are always there are there.
+            InvalidColumnType(..)
+            | FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | Utf8Error(..)
+            | QueryReturnedNoRows => Kind::Corrupt,
+            _ => Kind::Internal,
+        },
     };
     Error::new(kind, format!("can't {doing}")).with_source(error)
 }

@@ -8,6 +8,7 @@ use super::mirror::{bury, mark_written, tombstone};
 use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp, StoredBlob};
+use crate::store::meta::care::HEALED;
 use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, NewIntent, Origin, PlanPut, PutCommit, PutPlan};
 
 /// What a name holds now.
@@ -122,7 +123,7 @@ fn hold(
     if let Some(current) = &current
         && current.digest == digest
     {
-        // A name may outlive what it holds, when rows were lost: the content is to be uploaded anew then.
+        // A name may outlive what it holds, when rows or objects were lost: the content is to be uploaded anew then.
         if known_size(connection, digest)?.is_none() {
             return Ok(false);
         }
@@ -148,7 +149,8 @@ fn hold(
 /// Gives a content one more reference; returns its logical size, `None` when it is unknown.
 fn add_reference(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
     let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL
-        WHERE digest = ?1 AND EXISTS (SELECT 1 FROM representations r WHERE r.digest = ?1) RETURNING logical_size";
+        WHERE digest = ?1 AND EXISTS (SELECT 1 FROM representations r WHERE r.digest = ?1 AND r.suspect_since IS NULL)
+        RETURNING logical_size";
     counted(connection, sql, params![digest.as_bytes()])
 }
 
@@ -171,7 +173,8 @@ fn counted(connection: &Connection, sql: &str, params: impl rusqlite::Params) ->
     statement.query_row(params, |row| row.get(0)).optional().map_err(failed)
 }
 
-/// Makes an uploaded object the recipe of a content that was unknown, with the references that names have kept.
+/// Makes an uploaded object the recipe of a content that was unknown or whose object was not what it should be, with the
+/// references that names have kept.
 fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
     let blob = &commit.blob;
     let digest = blob.key.digest;
@@ -182,13 +185,16 @@ fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
         named = references(connection, digest)?;
         insert_content(connection, digest, size, named, Stamp::now())?;
     }
-    if let Some(stray) = representation(connection, digest)? {
-        quarantine(connection, stray.key, "its content was lost from the database and uploaded anew")?;
+    let former = representation(connection, digest)?;
+    if let Some(former) = former {
+        let reason = if is_new { "its content was lost from the database and uploaded anew" } else { HEALED };
+        quarantine(connection, former.key, reason)?;
     }
+    let replaced = former.filter(|_| !is_new).map_or(0, |former| former.stored_size.cast_signed());
     let stored_size = insert_representation(connection, blob)?;
     let change = TotalsChange {
         contents: i64::from(is_new),
-        stored_bytes: stored_size,
+        stored_bytes: stored_size - replaced,
         logical_bytes: named.saturating_mul(size),
         ..TotalsChange::default()
     };
@@ -221,7 +227,7 @@ pub(super) fn insert_representation(connection: &Connection, blob: &StoredBlob) 
     let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
         VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
         key_depth = excluded.key_depth, encoding = excluded.encoding, stored_size = excluded.stored_size,
-        stored_hash = excluded.stored_hash";
+        stored_hash = excluded.stored_hash, suspect_since = NULL";
     let stored_size = to_sql(blob.stored_size)?;
     let row = params![
         blob.key.digest.as_bytes(),
@@ -271,10 +277,27 @@ fn current(connection: &Connection, key: &EntryKey) -> Result<Option<Current>> {
     Ok(Some(Current { stamp: Stamp::from_seconds(modified), digest }))
 }
 
-/// The size of a content whose bytes are stored; `None` when it is unknown, or when it is not known where they are.
+/// See [`MetaStore::note_damaged`](crate::store::meta::MetaStore::note_damaged).
+pub(super) fn note_damaged(connection: &Connection, key: BlobKey) -> Result<()> {
+    let sql = "UPDATE representations SET suspect_since = ?3
+        WHERE digest = ?1 AND generation = ?2 AND suspect_since IS NULL";
+    let row = params![key.digest.as_bytes(), to_sql(key.generation)?, Stamp::now().seconds()];
+    execute(connection, sql, row).map(drop)
+}
+
+/// Takes [`note_damaged`] back: the object proved to be good, or is taken for good.
+pub(super) fn clear_damaged(connection: &Connection, key: BlobKey) -> Result<()> {
+    let sql = "UPDATE representations SET suspect_since = NULL
+        WHERE digest = ?1 AND generation = ?2 AND suspect_since IS NOT NULL";
+    execute(connection, sql, params![key.digest.as_bytes(), to_sql(key.generation)?]).map(drop)
+}
+
+/// The size of a content whose bytes are stored; `None` when it is unknown, when it is not known where they are, or when
+/// they are known to be missing or damaged.
 fn known_size(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
     let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT c.logical_size FROM contents c JOIN representations r ON r.digest = c.digest WHERE c.digest = ?1";
+    let sql = "SELECT c.logical_size FROM contents c JOIN representations r ON r.digest = c.digest
+        WHERE c.digest = ?1 AND r.suspect_since IS NULL";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     statement.query_row([digest.as_bytes()], |row| row.get(0)).optional().map_err(failed)
 }

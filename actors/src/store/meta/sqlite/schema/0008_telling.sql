@@ -1,0 +1,2 @@
+-- The content that the old server is being told of a name, or was told without an answer: it may have it in a version of its own.
+ALTER TABLE marks ADD COLUMN telling BLOB;
