@@ -15,4 +15,4 @@ mkdir -p "$made/completions"
 "$program" completions zsh >"$made/completions/_s3dedup"
 "$program" completions fish >"$made/completions/s3dedup.fish"
 
-"$(tests/tools/cargo_deb.sh)" deb --no-build --locked
+"$(tests/tools/cargo_deb.sh)" deb --no-build --locked --strip

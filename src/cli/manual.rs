@@ -137,6 +137,9 @@ impl Help {
                     let _ = writeln!(text, ".SH SYNOPSIS\n.nf");
                     write_as_it_is(&mut text, &section.lines);
                     let _ = writeln!(text, ".fi\n.SH DESCRIPTION\n{}", escaped(&self.about));
+                    if !self.notes.is_empty() {
+                        let _ = writeln!(text, ".PP");
+                    }
                     for note in &self.notes {
                         let _ = writeln!(text, "{}", escaped(note));
                     }
