@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help fmt fmt-check lint test soak bench run check-config clean
+.PHONY: help fmt fmt-check lint lint-shipped test soak bench run deb check-config clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,13 +16,18 @@ fmt: ## format the Rust code
 fmt-check: ## fail when the Rust code is not formatted
 	$(CARGO) fmt --all --check
 
-lint: fmt-check ## formatting, clippy and rustdoc, all warnings denied
+lint: fmt-check lint-shipped ## formatting, image and compose files, clippy and rustdoc, all warnings denied
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
-test: ## everything, on the real client, old server, S3 server and PostgreSQL (the first run builds the S3 server: 10 minutes)
+lint-shipped: ## Dockerfile, compose files, load balancer, Prometheus, systemd unit
+	@tests/tools/lint_shipped.sh
+
+test: ## everything, on the real client, old server, S3 server, PostgreSQL and browser (the first run builds the S3 server: 10 minutes)
 	@venv=$$(tests/tools/venv.sh --server) && garage=$$(tests/tools/garage.sh) && \
 	postgres=$$(tests/tools/postgres.sh) && pgbouncer=$$(tests/tools/pgbouncer.sh) && \
+	chromedriver=$$(tests/tools/chromium.sh) && export S3DEDUP_TEST_CHROMEDRIVER=$$chromedriver && \
+	{ PATH=$$PATH:/usr/sbin:/sbin command -v ip && command -v curl || tests/tools/apt.sh iproute2 curl; } >/dev/null && \
 	export S3DEDUP_TEST_VENV=$$venv S3DEDUP_TEST_GARAGE=$$garage && \
 	export S3DEDUP_TEST_POSTGRES=$$postgres S3DEDUP_TEST_PGBOUNCER=$$pgbouncer && \
 	$(CARGO) test --workspace --locked && \
@@ -43,6 +48,10 @@ bench: ## our server beside the raw S3 server and the old server; ARGS="--quick"
 
 run: ## build and serve on the embedded default: a folder and SQLite under ./data
 	$(CARGO) run --release --locked -- server
+
+deb: ## the Debian package, in target/debian (the first run builds cargo-deb, minutes)
+	$(CARGO) build --release --locked
+	@packaging/deb.sh
 
 check-config: ## print the effective configuration, and check every file in config/
 	$(CARGO) run --quiet --locked -- check-config

@@ -12,6 +12,7 @@ pub fn lines(address: SocketAddr, prefix: &str) -> Vec<String> {
     let file = format!("{url}/files/hello.txt");
     vec![
         format!("s3dedup {} is ready at {url}", env!("CARGO_PKG_VERSION")),
+        format!("dashboard: {}", self::url(address, "/ui")),
         format!(
             "try: curl -fsS -X PUT --data-binary hello '{file}?last_modified={version}' && \
              curl -fsS --compressed '{file}'"

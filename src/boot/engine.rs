@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::metadata::{self, Metadata};
 use super::{StartError, beside, matching, membership, reached};
 use crate::config::{Config, FallbackBucket, KeySharding, LocksType, Storage, StorageType};
+use crate::http::path::Prefix;
 use crate::observe::{Facts, Observer};
 
 /// Pieces of files that are read at the same time.
@@ -55,7 +56,8 @@ pub struct EngineControl {
 /// Starts the engine: stores, migrations of the schema, actors. `port` is the one that clients will reach.
 pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartError> {
     let instance = config.instance_id(port);
-    let Metadata { store: metadata, care, journal, mirror, registry } = metadata::open(config, &instance).await?;
+    let Metadata { store: metadata, care, journal, mirror, browser, registry } =
+        metadata::open(config, &instance).await?;
     reached(Point::StartAfterOpenMetadata).await?;
     if let Some(registry) = &registry {
         matching::check_place(config, metadata.as_ref(), registry.as_ref()).await?;
@@ -79,6 +81,7 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     let failed = |error: Error| StartError::new(error.to_string());
     let facts = Facts {
         instance: instance.clone(),
+        prefix: Prefix::new(&config.filetracker.prefix).to_string(),
         metadata: metadata.kind(),
         contents: match config.bucket.storage_type {
             StorageType::S3 => "s3",
@@ -115,7 +118,7 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         stopped
     };
     let quiet = Box::pin(engine.quiet());
-    let observer = Observer::new(engine, facts, registry);
+    let observer = Observer::new(engine, facts, browser, registry);
     Ok(Started { observer, control: EngineControl { fatal: Box::pin(fatal), quiet, stop: Box::new(stop) } })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use s3dedup_actors::model::Kind;
 use s3dedup_actors::store::instances::InstanceRegistry;
 use s3dedup_actors::store::meta::{
-    MetaCare, MetaStore, MigrationJournal, MirrorJournal, PostgresStore, SqliteSettings, SqliteStore,
+    MetaBrowser, MetaCare, MetaStore, MigrationJournal, MirrorJournal, PostgresStore, SqliteSettings, SqliteStore,
 };
 use s3dedup_actors::store::postgres::{PostgresSettings, TlsMode};
 use tokio::time::Instant;
@@ -31,6 +31,8 @@ pub struct Metadata {
     pub journal: Arc<dyn MigrationJournal>,
     /// The same one, as what is remembered beside an old server.
     pub mirror: Arc<dyn MirrorJournal>,
+    /// The same one, for people who look around.
+    pub browser: Arc<dyn MetaBrowser>,
     /// Where instances that share the store know each other from.
     pub registry: Option<Arc<dyn InstanceRegistry>>,
 }
@@ -38,13 +40,14 @@ pub struct Metadata {
 impl Metadata {
     fn of<S>(store: &Arc<S>, registry: Option<Arc<dyn InstanceRegistry>>) -> Self
     where
-        S: MetaCare + MigrationJournal + MirrorJournal,
+        S: MetaCare + MigrationJournal + MirrorJournal + MetaBrowser,
     {
         Self {
             store: Arc::clone(store) as _,
             care: Arc::clone(store) as _,
             journal: Arc::clone(store) as _,
             mirror: Arc::clone(store) as _,
+            browser: Arc::clone(store) as _,
             registry,
         }
     }

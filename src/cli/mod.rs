@@ -4,6 +4,7 @@ mod ask;
 mod care;
 mod clean;
 mod instances;
+mod manual;
 mod migrate;
 mod server;
 
@@ -17,6 +18,7 @@ use structopt::clap::{AppSettings, ErrorKind};
 use self::ask::{HealthCommand, StatsCommand};
 use self::care::{ExportCommand, ImportCommand, QuarantineCommand, RepairCommand, VerifyCommand};
 use self::clean::CleanFlags;
+use self::manual::{CompletionsCommand, ManCommand};
 use self::migrate::{CompareCommand, MigrateCommand, MigrateV1Command};
 use self::server::{LiveMigrateCommand, LiveMigrateV1Command, ServerOptions};
 use crate::config::{self, Inputs, Loaded, docs};
@@ -108,6 +110,10 @@ enum Command {
     /// Compares the files of an old Filetracker server with those here
     #[structopt(after_help = migrate::COMPARE_HELP)]
     Compare(CompareCommand),
+    /// Prints the completions of a shell
+    Completions(CompletionsCommand),
+    /// Writes the manual pages into a folder
+    Man(ManCommand),
 }
 
 #[derive(StructOpt, Debug)]
@@ -150,6 +156,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::LiveMigrate(command) => server::live_migrate(command),
         Command::LiveMigrateV1(command) => server::live_migrate_v1(command),
         Command::Compare(command) => migrate::compare(command),
+        Command::Completions(command) => manual::completions(&command),
+        Command::Man(command) => manual::man(&command),
     }
 }
 
@@ -168,10 +176,23 @@ fn check_config(options: ReportOptions) -> u8 {
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, structopt::clap::Error> {
-    let (environment, codes) = (docs::environment_help(), exit::HELP);
-    let after = format!("{EXAMPLES}\n{CONFIGURATION}\nENVIRONMENT [default]:\n{environment}\nEXIT CODES:\n{codes}");
+    let after = after_help();
     let matches = Cli::clap().after_help(after.as_str()).get_matches_from_safe(arguments)?;
     Ok(Cli::from_clap(&matches).command.unwrap_or_else(|| Command::Server(ServerOptions::default())))
+}
+
+fn after_help() -> String {
+    let (environment, codes) = (docs::environment_help(), exit::HELP);
+    format!("{EXAMPLES}\n{CONFIGURATION}\nENVIRONMENT [default]:\n{environment}\nEXIT CODES:\n{codes}")
+}
+
+/// The help of a command below `s3dedup`, each paragraph in one line.
+fn help_of(path: &[String]) -> String {
+    let words = std::iter::once("s3dedup").chain(path.iter().map(String::as_str)).chain(["--help"]);
+    let after = after_help();
+    // 0: no limit
+    let asked = Cli::clap().after_help(after.as_str()).set_term_width(0).get_matches_from_safe(words);
+    asked.err().map(|error| error.message).unwrap_or_default()
 }
 
 fn load(file: Option<PathBuf>, flags: Vec<(&'static str, String)>) -> Result<Loaded, u8> {

@@ -28,7 +28,7 @@ Every setting has a key in the configuration file and an environment variable; a
 - Relative paths start at the working directory.
 - In a configuration file texts stand in quotes where the format has them, and `null` means unset.
 
-[`config/s3dedup.toml`](../config/s3dedup.toml) is a sample with every key and its default;
+[`config/s3dedup.toml`](../config/s3dedup.toml) is a sample with every key and its default, [`.env.example`](../.env.example) one with every variable;
 [`config/ha.toml`](../config/ha.toml) is one of several instances on PostgreSQL: [high availability](high-availability.md).
 ";
 
@@ -110,6 +110,26 @@ pub fn sample_toml() -> String {
     text
 }
 
+/// `.env.example`: every variable, commented out, with its default or an example.
+pub fn sample_env() -> String {
+    let mut text = "\
+# s3dedup: every variable with its default. Remove the # in front of one to change it. For `docker run --env-file`,
+# `env_file:` of compose and `EnvironmentFile=` of systemd: no quotes, a comment has a line of its own.
+# More: docs/configuration.md
+"
+    .to_owned();
+    for setting in SETTINGS {
+        let (value, note) = match setting.default {
+            Fallback::Fixed(value) => (value, String::new()),
+            Fallback::Derived { rule, example } => (example, format!("; default: {rule}")),
+            Fallback::Unset { example } => (example, "; unset by default".to_owned()),
+        };
+        let _ = writeln!(text, "\n# {}{note}\n# allowed: {}", setting.help, setting.allowed());
+        let _ = writeln!(text, "#{}={value}", setting.env);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -134,6 +154,11 @@ mod tests {
     #[test]
     fn the_sample_is_that_of_the_table() {
         same_as_checked_in("config/s3dedup.toml", &sample_toml());
+    }
+
+    #[test]
+    fn the_sample_of_variables_is_that_of_the_table() {
+        same_as_checked_in(".env.example", &sample_env());
     }
 
     #[test]

@@ -18,6 +18,13 @@ impl Prefix {
     }
 }
 
+impl std::fmt::Display for Prefix {
+    /// As the beginning of a path: empty, or with a slash before every component.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|component| write!(f, "/{}", component.escape_ascii()))
+    }
+}
+
 /// What is asked for; paths are raw bytes, not yet validated.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {

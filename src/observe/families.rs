@@ -129,8 +129,8 @@ impl Families {
             for (what, count) in &child.load {
                 match (child.name, *what) {
                     ("uploads", "uploaders") => uploaders = *count,
-                    // Of the exporter, which has nothing that waits.
-                    (_, "exports" | "failures" | "names" | "last_success") => {}
+                    // These count what was done, or tell times.
+                    (_, "exports" | "failures" | "names" | "last_success" | "told" | "oldest_seconds") => {}
                     _ => *waiting.entry((child.name, what)).or_default() += *count as u64,
                 }
             }
@@ -165,7 +165,12 @@ impl Families {
                 "probing" => 1.0,
                 _ => 2.0,
             };
-            gauge(&[("backend", if *name == "the database" { "metadata" } else { "contents" })], number)
+            let backend = match *name {
+                "the database" => "metadata",
+                "the old server" => "old_server",
+                _ => "contents",
+            };
+            gauge(&[("backend", backend)], number)
         };
         let breakers = tree.breakers.iter().map(breaker).collect();
         let help = "Circuit breakers: 0 closed, 1 one call finds out, 2 open: calls are refused.";

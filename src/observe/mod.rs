@@ -5,6 +5,7 @@
 
 pub mod families;
 mod history;
+mod shared;
 pub mod shown;
 mod traffic;
 
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use s3dedup_actors::model::Stamp;
 use s3dedup_actors::store::instances::InstanceRegistry;
+use s3dedup_actors::store::meta::MetaBrowser;
 use s3dedup_actors::{Engine, Totals};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub use self::history::{Range, Sample};
+pub use self::shared::Shared;
 pub use self::traffic::Traffic;
 
 use self::history::History;
@@ -36,6 +39,8 @@ const PROBES_PER_SAMPLE: u64 = 2;
 pub struct Facts {
     /// This instance's name.
     pub instance: String,
+    /// What paths of files begin with, such as `/ft`; empty for the root.
+    pub prefix: String,
     /// Where the metadata are: "sqlite", "postgres".
     pub metadata: &'static str,
     /// Where the contents are: "filesystem", "s3".
@@ -53,7 +58,9 @@ pub struct Observer(Arc<Inner>);
 struct Inner {
     engine: Engine,
     facts: Facts,
+    browser: Arc<dyn MetaBrowser>,
     registry: Option<Arc<dyn InstanceRegistry>>,
+    shared: Shared,
     begun: Instant,
     started_at: Stamp,
     traffic: Traffic,
@@ -64,11 +71,18 @@ struct Inner {
 }
 
 impl Observer {
-    /// Watches this engine. `registry` knows the other instances, if there can be any.
-    pub fn new(engine: Engine, facts: Facts, registry: Option<Arc<dyn InstanceRegistry>>) -> Self {
+    /// Watches this engine. `browser` is its metadata store; `registry` knows the other instances, if there can be any.
+    pub fn new(
+        engine: Engine,
+        facts: Facts,
+        browser: Arc<dyn MetaBrowser>,
+        registry: Option<Arc<dyn InstanceRegistry>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             engine,
             facts,
+            shared: Shared::new(Arc::clone(&browser)),
+            browser,
             registry,
             begun: Instant::now(),
             started_at: Stamp::now(),
@@ -87,6 +101,16 @@ impl Observer {
     /// What does not change.
     pub fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// The metadata store, for people who look around.
+    pub fn browser(&self) -> &dyn MetaBrowser {
+        self.0.browser.as_ref()
+    }
+
+    /// The most shared contents.
+    pub fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     /// The list of instances, where there can be several.

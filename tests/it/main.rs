@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that panics fails its test, as it should")]
 
 mod api;
+mod browser;
 mod care;
 mod clean;
 mod client;
@@ -29,3 +30,4 @@ mod model;
 mod outage;
 mod stats;
 mod support;
+mod ui;

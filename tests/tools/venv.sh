@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# venv.sh [--server]: makes sure target/tools/venv holds the real Filetracker client (with --server: the old
-# server, too) in pinned versions, and prints its path.
+# venv.sh [--server | --lint]: makes sure target/tools/venv holds the real Filetracker client (with --server: the old
+# server, too; with --lint: what `make lint` needs, in a place of its own) in pinned versions, and prints its path.
 set -euo pipefail
 
 fail() { echo "venv.sh: $*" >&2; exit 1; }
@@ -12,7 +12,8 @@ venv=$tools/venv
 case "${1-}" in
     "") parts=(client) ;;
     --server) parts=(client server) ;;
-    *) fail "unknown argument '$1'; usage: venv.sh [--server]" ;;
+    --lint) parts=(lint) venv=$tools/lint ;;
+    *) fail "unknown argument '$1'; usage: venv.sh [--server | --lint]" ;;
 esac
 
 mkdir -p "$tools"
@@ -34,7 +35,7 @@ for part in "${parts[@]}"; do
         [ -e "$("$venv/bin/python" -c "$headers")" ] || "$here/apt.sh" python3-dev
         "$here/apt.sh" gcc libc6-dev libdb-dev
     fi
-    echo "installing the Filetracker $part into $venv" >&2
+    echo "installing $part.txt into $venv" >&2
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$here/$part.txt" >&2 \
         || fail "pip could not install $part.txt"
     if [ "$part" = server ]; then

@@ -2,7 +2,7 @@
 //!
 //! Some answers may take minutes: the lock of a content that somebody uploads, an upload. So there is no time limit on
 //! them that would tell a slow one from one that never comes. But an actor takes a request up at once, or it is not
-//! well: who waits is told ([`Kind::Unavailable`]) when its request was not even taken up after [`TAKE_MAX`], and when
+//! well: who waits is told ([`Kind::Unavailable`]) when its request was not even taken up after `TAKE_MAX`, and when
 //! the actor turns out to be stuck.
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! For tests of this crate and of others: what every store must do, and bodies to do it with.
 
 pub mod blob_contract;
+mod browse_contract;
 mod care_contract;
 pub mod faulty;
 pub mod filetracker;

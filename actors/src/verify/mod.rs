@@ -172,18 +172,18 @@ impl Run<'_, '_> {
                 failpoint::hit(Point::VerifyBeforeContent).await?;
                 let Recipe::Whole(blob) = &content.recipe;
                 if seems_whole && !settings.deep && !content.is_suspect {
-                    return Ok(Looked::Content(Checked::whole(&content, blob)));
+                    return Ok(Looked::Content(Box::new(Checked::whole(&content, blob))));
                 }
                 // Never closed.
                 let _place = reading.acquire().await;
-                check(stores, settings, examiner, content).await.map(Looked::Content)
+                check(stores, settings, examiner, content).await.map(|checked| Looked::Content(Box::new(checked)))
             })
             .buffered(settings.concurrency.max(1) * AHEAD)
             .boxed_local();
         let mut saved = Instant::now();
         while let Some(checked) = checks.next().await {
             let checked = match checked? {
-                Looked::Content(checked) => checked,
+                Looked::Content(checked) => *checked,
                 Looked::Unreadable(row) => {
                     self.note_row(row);
                     continue;
@@ -246,7 +246,7 @@ enum Expected {
 
 /// What became of it.
 enum Looked {
-    Content(Checked),
+    Content(Box<Checked>),
     Unreadable(Unreadable),
 }
 

@@ -4,7 +4,9 @@
 //! can serve this and nothing else.
 
 mod engine;
+mod files;
 mod numbers;
+mod ui;
 
 use actix_web::http::Method;
 use actix_web::http::header::CACHE_CONTROL;
@@ -33,6 +35,16 @@ pub enum Page {
     Migration,
     /// Who serves the same database.
     Instances,
+    /// Names by their beginning.
+    Files,
+    /// What a name holds.
+    File,
+    /// Who holds a content.
+    Content,
+    /// The most shared contents.
+    Shared,
+    /// The dashboard, or a file of it.
+    Ui(&'static ui::Asset),
 }
 
 const PAGES: &[(&str, Page)] = &[
@@ -44,11 +56,19 @@ const PAGES: &[(&str, Page)] = &[
     ("/api/cleaner", Page::Cleaner),
     ("/api/migration", Page::Migration),
     ("/api/instances", Page::Instances),
+    ("/api/files", Page::Files),
+    ("/api/file", Page::File),
+    ("/api/content", Page::Content),
+    ("/api/shared", Page::Shared),
+    ("/ui", Page::Ui(&ui::INDEX)),
+    ("/ui/", Page::Ui(&ui::INDEX)),
 ];
 
 /// The page of a raw path and the name of its route; `None` when it is not one of these.
 pub fn route(path: &str) -> Option<(&'static str, Page)> {
-    PAGES.iter().find(|(known, _)| *known == path).copied()
+    let asset =
+        || ui::ASSETS.iter().find(|(known, _)| *known == path).map(|(_, asset)| ("/ui/{file}", Page::Ui(asset)));
+    PAGES.iter().find(|(known, _)| *known == path).copied().or_else(asset)
 }
 
 /// Answers a request for a page.
@@ -66,6 +86,11 @@ pub async fn serve(front: &Front, request: &HttpRequest, page: Page) -> Result<H
         Page::Actors => Ok(json(&engine::actors(&front.engine.actors()))),
         Page::Migration => Ok(json(&engine::migration(&front.engine))),
         Page::Instances => numbers::instances(observer).await,
+        Page::Files => files::files(observer, request.query_string()).await,
+        Page::File => files::file(observer, request.query_string()).await,
+        Page::Content => files::content(observer, request.query_string()).await,
+        Page::Shared => files::shared(observer).await,
+        Page::Ui(asset) => Ok(ui::answer(asset)),
     }
 }
 

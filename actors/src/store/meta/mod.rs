@@ -10,12 +10,14 @@ use async_trait::async_trait;
 
 use crate::model::{BlobKey, Digest, Entry, EntryKey, KeyLayout, Namespace, Recipe, Result, Stamp, StoredBlob};
 
+mod browse;
 mod care;
 mod journal;
 mod mirror;
 mod postgres;
 mod sqlite;
 
+pub use browse::{FileRow, FilesPage, MetaBrowser, SharedContent};
 pub use care::{
     Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome, Survey, Unreadable,
 };

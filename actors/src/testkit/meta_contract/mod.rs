@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use crate::model::{BlobHash, BlobKey, Digest, Encoding, EntryKey, KeyLayout, Namespace, Recipe, Stamp, StoredBlob};
 use crate::store::meta::{
-    CommitPut, DeleteOutcome, IntentId, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin, PlanPut,
-    PutCommit, PutPlan, Totals,
+    CommitPut, DeleteOutcome, IntentId, MetaBrowser, MetaCare, MigrationJournal, MirrorJournal, NewIntent, Origin,
+    PlanPut, PutCommit, PutPlan, Totals,
 };
 
 /// All that a store can do.
-pub trait AnyStore: MetaCare + MigrationJournal + MirrorJournal {}
+pub trait AnyStore: MetaCare + MigrationJournal + MirrorJournal + MetaBrowser {}
 
-impl<S: MetaCare + MigrationJournal + MirrorJournal> AnyStore for S {}
+impl<S: MetaCare + MigrationJournal + MirrorJournal + MetaBrowser> AnyStore for S {}
 
 /// The store under test.
 pub type Store = Arc<dyn AnyStore>;
@@ -95,6 +95,11 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         a_claim_keeps_others_away_until_it_runs_out
         marks_that_failed_come_back_after_their_pause
         what_is_here_and_what_was_deleted_is_told
+    }
+    use super::browse_contract::*;
+    checks! {
+        names_are_shown_by_prefix_in_pages
+        a_shown_name_tells_what_it_holds_and_who_shares_it
     }
     use super::journal_contract::*;
     checks! {

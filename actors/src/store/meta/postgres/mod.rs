@@ -14,6 +14,7 @@ use crate::model::{BlobKey, Digest, Entry, EntryKey, Result, Stamp, StoredBlob};
 use crate::store::postgres::{Connector, PostgresSettings};
 
 mod audit;
+mod browse;
 mod care;
 mod clean;
 mod clock;

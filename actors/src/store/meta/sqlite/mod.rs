@@ -15,6 +15,7 @@ use crate::model::{BlobKey, Digest, Entry, EntryKey, Error, Kind, Result, Stamp,
 use crate::store::blocking::WorkerPool;
 
 mod audit;
+mod browse;
 mod care;
 mod clean;
 mod journal;

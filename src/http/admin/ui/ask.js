@@ -1,0 +1,17 @@
+// Questions to the server.
+
+const ANSWER_MAX_MS = 8000;
+
+// What a server says to a question; an error has a line for people.
+export async function ask(target) {
+  let answer;
+  try {
+    answer = await fetch(target, { signal: AbortSignal.timeout(ANSWER_MAX_MS), headers: { Accept: "application/json" } });
+  } catch {
+    throw new Error("the server does not answer");
+  }
+  // A server that is not ready says so in JSON, too.
+  if (answer.ok || target === "/ready") return answer.json();
+  const line = (await answer.text()).trim().slice(0, 200);
+  throw new Error(line || `the server answers ${answer.status}`);
+}
