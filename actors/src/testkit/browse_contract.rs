@@ -28,7 +28,7 @@ pub(super) async fn names_are_shown_by_prefix_in_pages(store: Store) {
     assert_eq!(names(&store, "a/", Some(""), 1).await, ["a/1"], "a cursor from before the prefix is none");
     assert_eq!(names(&store, "\u{10ffff}", None, 9).await, ["\u{10ffff}", "\u{10ffff}z"]);
     assert_eq!(names(&store, &long, None, 9).await, [long.clone(), longer.clone()]);
-    assert_eq!(names(&store, &longer, None, 9).await, [longer.clone()]);
+    assert_eq!(names(&store, &longer, None, 9).await, std::slice::from_ref(&longer));
     assert_eq!(names(&store, "nothing", None, 9).await, [""; 0]);
     let mut paged: Vec<String> = Vec::new();
     loop {
