@@ -196,19 +196,17 @@ impl Families {
     }
 
     fn migration(&mut self, observer: &Observer) {
-        use s3dedup_actors::migrator::MigrationPhase::{Copying, Listing, Waiting};
-        let migration = observer.engine().migration();
-        let is_active = migration.as_ref().is_some_and(|now| matches!(now.phase, Waiting | Listing | Copying));
-        let help = "1 while a migration is under way in this process, else 0.";
-        self.gauge("s3dedup_migration_active", help, f64::from(u8::from(is_active)));
-        let counts = migration.map(|now| now.counts).unwrap_or_default();
-        let help = "Files that the migration has copied, those of earlier processes included.";
-        self.counter("s3dedup_migration_files_migrated_total", help, counts.copied);
+        let totals = observer.engine().migration_totals();
+        let help = "1 while files are being copied or an old server stands beside this process, else 0.";
+        self.gauge("s3dedup_migration_active", help, f64::from(u8::from(totals.is_active)));
+        let help = "Files that were copied from the old server, in the background or because a client asked.";
+        self.counter("s3dedup_migration_files_migrated_total", help, totals.files_migrated);
+        let counts = observer.engine().migration().map(|now| now.counts).unwrap_or_default();
         self.counter("s3dedup_migration_files_failed_total", "Files that it could not copy.", counts.failed);
         self.gauge("s3dedup_migration_files", "Files that it has found.", counts.total as f64);
         let beside = observer.engine().beside_report().unwrap_or_default();
         let help = "Reads of clients that the old server answered.";
-        self.counter("s3dedup_filetracker_fallbacks_total", help, beside.fallbacks);
+        self.counter("s3dedup_filetracker_fallbacks_total", help, totals.fallbacks);
         let help = "Names whose state the old server may not have.";
         self.gauge("s3dedup_filetracker_writes_waiting", help, beside.waiting.marks as f64);
         let help = "How often the old server could not be told of a write.";

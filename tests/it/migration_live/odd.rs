@@ -135,6 +135,10 @@ fn the_tree_of_actors_shows_what_the_old_server_was_not_told() {
         (is_open && mirror["load"]["waiting"] == 7 && mirror["load"]["oldest_seconds"].is_u64()).then_some(())
     });
     assert_eq!(told(&server)["old_server"]["reads_answered"], 1);
+    let metrics = server.raw_request("GET", "/metrics").send();
+    for line in ["migration_active 1", "migration_files_migrated_total 1", "filetracker_fallbacks_total 1"] {
+        assert!(metrics.text().lines().any(|it| it == format!("s3dedup_{line}")), "{line}");
+    }
     old.start_again();
     all_told(&server, 60);
     let tree = tree();
