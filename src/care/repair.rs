@@ -68,9 +68,10 @@ async fn work(config: &Config, options: &RepairOptions, stores: &Stores) -> Resu
         return Ok(exit::OK);
     }
     if options.accepts_empty && !options.dry_run {
-        // A store that lost everything lost its mark.
-        let taken = tie::take_over(stores.metadata.as_ref(), stores.contents.as_ref()).await;
-        taken.map_err(|error| format!("the content store cannot be marked error=\"{error}\""))?;
+        let marked = tie::mark_emptied(stores.metadata.as_ref(), stores.contents.as_ref()).await;
+        marked.map_err(|error| format!("the content store cannot be marked error=\"{error}\""))?;
+        let noted = repair::note_emptied(stores, CONCURRENCY).await;
+        noted.map_err(|error| format!("lost objects cannot be noted error=\"{error}\""))?;
     }
     let examiner = examiner(config, options.mbps)?;
     let progress = Rc::new(Progress::default());

@@ -278,6 +278,39 @@ fn a_broken_page_of_the_database_file_is_damage_and_no_failure() {
     report(&server, 0, &["verify", "--deep"]);
 }
 
+#[test]
+fn an_upload_heals_a_content_whose_row_is_lost_or_says_the_wrong_size() {
+    for (number, sql) in
+        ["DELETE FROM contents", "UPDATE contents SET logical_size = logical_size + 7"].iter().enumerate()
+    {
+        let mut server = TestServer::start();
+        for len in [3_000, 1 << 20] {
+            let content = Noise::bytes(50 + number as u64, len);
+            upload(&server, &format!("{len}"), 0, &content).send().assert_status(200);
+        }
+        server.stop();
+        Connection::open(server.data_dir().join("kv.db")).unwrap().execute(sql, []).unwrap();
+        server.start_again();
+        for len in [3_000, 1 << 20] {
+            let content = Noise::bytes(50 + number as u64, len);
+            let name = format!("{len}");
+            if number == 1 {
+                // Plain, as only that way the size matters.
+                let plain = server.request("GET", &format!("/files/{name}")).header("Accept-Encoding", "identity");
+                if let Ok(answer) = plain.try_send() {
+                    assert!(answer.status >= 500 || !answer.complete, "{name} {}", answer.status);
+                }
+            }
+            upload(&server, &name, 1, &content).send().assert_status(200);
+            assert_served(&server, &name, &content);
+        }
+        server.stop();
+        // The totals were not told of what was lost.
+        report(&server, 0, &["repair"]);
+        report(&server, 0, &["verify", "--deep"]);
+    }
+}
+
 /// Takes away all that is in the content store, the mark of the database with it.
 fn empty(server: &TestServer) {
     let blobs = server.data_dir().join("blobs");

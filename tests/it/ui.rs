@@ -45,7 +45,7 @@ fn every_page_shows_in_light_in_dark_and_on_a_small_screen() {
         let browser = Browser::open(width, 900, is_dark);
         for (at, shown) in PAGES.iter().zip(["Files per content", "many/", "Saved by sharing", "guardian"]) {
             browser.go(&page(&server, at));
-            browser.wait_for(&format!("document.querySelector('main').innerText.includes({})", json!(shown)));
+            browser.wait_for(&format!("document.querySelector('main')?.innerText.includes({})", json!(shown)));
             browser.wait_for("document.querySelectorAll('#state .pill').length === 3");
             assert_eq!(browser.value("document.querySelectorAll('#state .pill.bad').length"), 0);
             let over = browser.value("document.documentElement.scrollWidth - window.innerWidth");
@@ -56,7 +56,7 @@ fn every_page_shows_in_light_in_dark_and_on_a_small_screen() {
         assert_eq!(browser.value("document.documentElement.dataset.theme"), if is_dark { "dark" } else { "light" });
         assert_eq!(browser.value("document.querySelector('#trouble').hidden"), true);
         browser.go(&page(&server, "overview"));
-        browser.wait_for("document.querySelector('.figures').innerText.includes('64')");
+        browser.wait_for("document.querySelector('.figures')?.innerText.includes('64')");
         browser.wait_for("document.querySelector('#instance').textContent.includes('files1')");
     }
 }
@@ -94,8 +94,8 @@ fn files_are_found_turned_over_and_downloaded_by_keyboard_and_mouse() {
     browser.click("tbody tr td.name a:last-of-type");
     browser.wait_for("document.querySelector('aside:not([hidden]) .download')");
     let digest = sha256(&Noise::bytes(50 % 20, 1000));
-    browser.wait_for(&format!("document.querySelector('aside').innerText.includes({})", json!(digest)));
-    browser.wait_for("document.querySelector('aside').innerText.includes('Shared with 2')");
+    browser.wait_for(&format!("document.querySelector('aside')?.innerText.includes({})", json!(digest)));
+    browser.wait_for("document.querySelector('aside')?.innerText.includes('Shared with 2')");
     let size = "fetch(document.querySelector('.download').href).then((it) => it.headers.get('Logical-Size'))";
     assert_eq!(browser.value(size), "1000");
     browser.picture("details");

@@ -80,7 +80,9 @@ impl OldServer {
             return Ok(());
         }
         let mut known = self.0.known.lock().await;
-        if known.is_some_and(|known| known.checked.elapsed() < BELIEVED) {
+        // Version 2 explains every absence: whoever does not is another server, or a proxy that has lost it.
+        let is_believed = |known: Known| protocol == Protocol::V1 && known.checked.elapsed() < BELIEVED;
+        if known.is_some_and(is_believed) {
             return Ok(());
         }
         let found = self.find_protocol().await?;

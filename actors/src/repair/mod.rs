@@ -4,12 +4,14 @@
 //! the rows of contents anew from objects, when the database is lost.
 
 mod apply;
+mod emptied;
 mod fallback;
 mod plan;
 mod quarantine;
 mod rebuild;
 
 pub use apply::{Applied, apply};
+pub use emptied::note_emptied;
 pub use fallback::{Fallback, Filetracker, OtherStore, Source};
 pub use plan::{Action, Plan, plan};
 pub use quarantine::{GivenUp, give_up};

@@ -81,6 +81,16 @@ pub async fn take_over(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Re
     Ok(())
 }
 
+/// Marks contents that lost everything, their mark included, as those of the database. Refuses those of another one.
+pub async fn mark_emptied(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Result<(), Untied> {
+    let me = metadata.identity().await.map_err(Untied::Metadata)?;
+    let owners = contents.owners().await.map_err(Untied::Contents)?;
+    if owners.iter().any(|owner| *owner != me) {
+        return Err(strangers(&me, &owners));
+    }
+    contents.add_owner(&me).await.map_err(Untied::Contents)
+}
+
 /// The database's number, and whether the contents bear it.
 async fn find(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Result<(String, bool), Untied> {
     let me = metadata.identity().await.map_err(Untied::Metadata)?;

@@ -7,7 +7,7 @@ use actix::fut::wrap_future;
 use actix::{Actor, AtomicResponse, Context, Handler, Message};
 
 use crate::failpoint::{self, Point};
-use crate::model::{BlobInfo, BlobKey, Result};
+use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
 use crate::runtime::breaker::Breaker;
 use crate::runtime::guard::Vital;
 use crate::runtime::meter::Meter;
@@ -34,6 +34,21 @@ pub(super) struct UploadNow {
     pub(super) waited: Duration,
 }
 
+/// What an upload may take besides the time of its bytes. A content store over a network gives up sooner by itself; a disk
+/// or a mounted folder that hangs never does.
+const UPLOAD_MIN: Duration = Duration::from_secs(60);
+
+/// What the slowest content store takes in, in bytes a second.
+const BYTES_PER_SECOND_MIN: u64 = 1_000_000;
+
+/// Bounds an upload of so many bytes. One that ends later does no harm: its name was never given away, and cleaning finds it
+/// by its intent.
+async fn in_time(bytes: u64, put: impl Future<Output = Result<()>>) -> Result<()> {
+    let time = UPLOAD_MIN + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN);
+    let late = |_| Error::new(Kind::Unavailable, "the content store does not take a content in time");
+    tokio::time::timeout(time, put).await.map_err(late)?
+}
+
 /// The actor; owned and, should it die, made anew by its pool.
 pub(super) struct S3UploaderActor {
     pub(super) vital: Vital,
@@ -54,7 +69,7 @@ impl Handler<UploadNow> for S3UploaderActor {
         let (store, breaker, meter) = (Arc::clone(&self.store), Arc::clone(&self.breaker), Arc::clone(&self.meter));
         let work = async move {
             let put = store.put_late(waited, &upload.key, &upload.body, &upload.info);
-            breaker.call(meter.measure(put)).await?;
+            breaker.call(meter.measure(in_time(upload.body.len(), put))).await?;
             failpoint::hit(Point::PutAfterUpload).await
         };
         AtomicResponse::new(Box::pin(wrap_future(self.vital.clone().guard_work(work))))

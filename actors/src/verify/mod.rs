@@ -117,7 +117,14 @@ pub async fn verify(
     run.tools.progress.enter(Phase::Names);
     let mut damages = damage::of_audit(&audit);
     damages.append(&mut run.damages);
-    damage::name(stores, &mut damages, NAMES_MAX).await?;
+    match damage::name(stores, &mut damages, NAMES_MAX).await {
+        // What is damaged is known; only whom it concerns cannot be read.
+        Err(error) if error.kind() == Kind::Corrupt => {
+            run.note_row(Unreadable { place: "names of damaged contents".to_owned(), why: error.to_string() });
+            damages.append(&mut run.damages);
+        }
+        named => named?,
+    }
     Ok(VerifyReport {
         deep: settings.deep,
         resumed: state.after.is_some(),

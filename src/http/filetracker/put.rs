@@ -2,7 +2,7 @@
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse};
-use s3dedup_actors::model::{EntryKey, Stamp};
+use s3dedup_actors::model::{EntryKey, Kind, Stamp};
 use s3dedup_actors::{BodyEncoding, PutOutcome, Spooled};
 
 use super::last_modified;
@@ -39,7 +39,11 @@ pub async fn put(
 }
 
 async fn newer_version(front: &Front, key: &EntryKey, stamp: Stamp) -> Result<Option<Stamp>, Failure> {
-    let entry = front.engine.stat(key).await?;
+    let entry = match front.engine.stat(key).await {
+        // A name that outlived its content is healed by an upload; its version is looked at again when it is stored.
+        Err(error) if error.kind() == Kind::Corrupt => None,
+        entry => entry?,
+    };
     Ok(entry.map(|entry| entry.stamp).filter(|current| *current > stamp))
 }
 

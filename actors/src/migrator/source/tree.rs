@@ -34,8 +34,42 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A directory tree: a file's time of modification, without fractions, is its version.
 pub struct Tree {
-    root: PathBuf,
+    root: Root,
     pool: BlockingPool,
+}
+
+/// The folder of all files, as it was found. A disk that is not mounted any more leaves nothing, or another, empty folder:
+/// then no file is absent, all are out of reach.
+#[derive(Clone, Debug)]
+struct Root {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Root {
+    fn find(path: PathBuf) -> io::Result<Self> {
+        path.read_dir()?;
+        let metadata = path.metadata()?;
+        Ok(Self { path, device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Blocks.
+    fn expect_there(&self) -> Result<()> {
+        let away = |what: &dyn std::fmt::Display| {
+            Error::new(Kind::Unavailable, "the old server's files are out of reach").with_source(what.to_string())
+        };
+        let metadata = self.path.metadata().map_err(|error| away(&error))?;
+        if (metadata.dev(), metadata.ino()) == (self.device, self.inode) {
+            return Ok(());
+        }
+        Err(away(&format!("{} is another folder than before: is its disk mounted?", self.path.display())))
+    }
+
+    /// What an absence means: that there is no such file, or that the root is away.
+    fn absent<T>(&self) -> Result<Option<T>> {
+        self.expect_there().map(|()| None)
+    }
 }
 
 impl Tree {
@@ -46,14 +80,14 @@ impl Tree {
             Error::new(Kind::Invalid, what).with_source(error)
         };
         let root = directory.join(FILES).canonicalize().map_err(failed)?;
-        root.read_dir().map_err(failed)?;
+        let root = Root::find(root).map_err(failed)?;
         let pool = BlockingPool::start("tree", threads.max(1), BACKLOG).map_err(failed)?;
         Ok(Self { root, pool })
     }
 
     /// The path of a file, by bytes: the kernel does not care whether they are text.
     fn path(&self, name: &EntryKey) -> PathBuf {
-        self.root.join(name.name())
+        self.root.path.join(name.name())
     }
 }
 
@@ -64,44 +98,50 @@ impl Source for Tree {
     }
 
     fn place(&self) -> String {
-        self.root.parent().unwrap_or(&self.root).display().to_string()
+        self.root.path.parent().unwrap_or(&self.root.path).display().to_string()
     }
 
     async fn probe(&self) -> Result<()> {
         let root = self.root.clone();
-        let read = self.pool.run(move |_| root.read_dir().map(drop)).await?;
-        read.map_err(|error| Error::new(Kind::Unavailable, "the old server's files cannot be read").with_source(error))
+        let failed = |error| Error::new(Kind::Unavailable, "the old server's files cannot be read").with_source(error);
+        let read = move || root.expect_there().and_then(|()| root.path.read_dir().map(drop).map_err(failed));
+        self.pool.run(move |_| read()).await?
     }
 
     async fn list(&self) -> Result<NameLines> {
         let root = self.root.clone();
-        let opened = self.pool.run(move |_| Walk::new(&root)).await?;
+        let opened = self.pool.run(move |_| Walk::new(root)).await?;
         let failed = |error| Error::new(Kind::Unavailable, "the old server's files cannot be read").with_source(error);
         let walk = opened.map_err(failed)?;
         let names = stream::try_unfold((walk, self.pool.clone()), |(mut walk, pool)| async move {
             let (found, walk) = pool.run(move |_| (walk.next(), walk)).await?;
+            let found = found?;
             Ok(if found.is_empty() { None } else { Some((found, (walk, pool))) })
         });
         Ok(names.boxed())
     }
 
     async fn head(&self, name: &EntryKey) -> Result<Option<OldFile>> {
-        let path = self.path(name);
-        let looked = self.pool.run(move |_| path.symlink_metadata()).await?;
-        match looked {
+        let (path, root) = (self.path(name), self.root.clone());
+        let look = move || match path.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => Ok(None),
             Ok(metadata) => {
                 expect_regular(&metadata)?;
                 Ok(Some(Seen::of(&metadata).file()))
             }
-            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) if is_absent(&error) => root.absent(),
             Err(error) => Err(unreadable(error)),
-        }
+        };
+        self.pool.run(move |_| look()).await?
     }
 
     async fn open(&self, name: &EntryKey) -> Result<Option<OldDownload>> {
-        let path = self.path(name);
-        let opened = self.pool.run(move |_| Reading::open(path)).await??;
+        let (path, root) = (self.path(name), self.root.clone());
+        let open = move || match Reading::open(path)? {
+            None => root.absent(),
+            opened => Ok(opened),
+        };
+        let opened = self.pool.run(move |_| open()).await??;
         Ok(opened.map(|(reading, first)| OldDownload {
             file: reading.before.file(),
             stream: pieces(reading, first, self.pool.clone()),
@@ -267,58 +307,68 @@ fn unreadable(error: io::Error) -> Error {
 struct Walk {
     /// From the root down: directories, with their names below the root, and where they are read.
     open: Vec<(PathBuf, ReadDir)>,
-    root: PathBuf,
+    root: Root,
 }
 
 impl Walk {
-    fn new(root: &Path) -> io::Result<Self> {
-        Ok(Self { open: vec![(PathBuf::new(), root.read_dir()?)], root: root.to_owned() })
+    fn new(root: Root) -> io::Result<Self> {
+        Ok(Self { open: vec![(PathBuf::new(), root.path.read_dir()?)], root })
     }
 
-    /// What is found next; nothing at the end.
-    fn next(&mut self) -> Vec<ListedName> {
+    /// What is found next; nothing at the end. An error when the root went away meanwhile.
+    fn next(&mut self) -> Result<Vec<ListedName>> {
         let mut found = Vec::new();
         while found.is_empty() && !self.open.is_empty() {
             for _ in 0..ENTRIES_MAX {
-                self.step(&mut found);
+                if let Err(error) = self.step(&mut found) {
+                    self.open.clear();
+                    return Err(error);
+                }
             }
         }
-        found
+        if found.is_empty() {
+            self.root.expect_there()?;
+        }
+        Ok(found)
     }
 
-    fn step(&mut self, found: &mut Vec<ListedName>) {
-        let Some((directory, entries)) = self.open.last_mut() else { return };
+    fn step(&mut self, found: &mut Vec<ListedName>) -> Result<()> {
+        let Some((directory, entries)) = self.open.last_mut() else { return Ok(()) };
         let entry = match entries.next() {
             Some(Ok(entry)) => entry,
             Some(Err(error)) => {
                 found.push(odd(directory, &format!("the directory cannot be read to its end: {error}")));
                 self.open.pop();
-                return;
+                return self.root.expect_there();
             }
             None => {
                 self.open.pop();
-                return;
+                return Ok(());
             }
         };
         let name = directory.join(entry.file_name());
         let kind = match entry.file_type() {
             Ok(kind) => kind,
             // Gone meanwhile.
-            Err(error) if is_absent(&error) => return,
-            Err(error) => return found.push(odd(&name, &format!("it cannot be looked at: {error}"))),
+            Err(error) if is_absent(&error) => return self.root.expect_there(),
+            Err(error) => {
+                found.push(odd(&name, &format!("it cannot be looked at: {error}")));
+                return Ok(());
+            }
         };
         if kind.is_dir() {
-            match self.root.join(&name).read_dir() {
+            match self.root.path.join(&name).read_dir() {
                 Ok(entries) => self.open.push((name, entries)),
-                Err(error) if is_absent(&error) => {}
+                Err(error) if is_absent(&error) => return self.root.expect_there(),
                 Err(error) => found.push(odd(&name, &format!("the directory cannot be read: {error}"))),
             }
-            return;
+            return Ok(());
         }
         found.push(match oddity(kind) {
             Some(what) => odd(&name, what),
             None => listed(name.as_os_str()),
         });
+        Ok(())
     }
 }
 
@@ -356,7 +406,7 @@ mod tests {
     }
 
     fn write(tree: &Tree, name: &str, bytes: &[u8], modified: SystemTime) {
-        let path = tree.root.join(name);
+        let path = tree.root.path.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
@@ -392,12 +442,12 @@ mod tests {
         for name in ["a", "b/c/d", "żółć/ł", "odd\nname"] {
             write(&tree, name, b"x", UNIX_EPOCH);
         }
-        let bad = tree.root.join(OsStr::from_bytes(b"b/\xff"));
+        let bad = tree.root.path.join(OsStr::from_bytes(b"b/\xff"));
         std::fs::write(bad, b"x").unwrap();
-        std::os::unix::fs::symlink("/nowhere", tree.root.join("b/link")).unwrap();
-        std::os::unix::fs::symlink(tree.root.join("b"), tree.root.join("to-a-directory")).unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(tree.root.join("socket")).unwrap();
-        std::fs::create_dir(tree.root.join("empty")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", tree.root.path.join("b/link")).unwrap();
+        std::os::unix::fs::symlink(tree.root.path.join("b"), tree.root.path.join("to-a-directory")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(tree.root.path.join("socket")).unwrap();
+        std::fs::create_dir(tree.root.path.join("empty")).unwrap();
         let found = names(&tree).await;
         let link = "a symbolic link, which is not followed";
         let want = [
@@ -431,7 +481,7 @@ mod tests {
             assert_eq!(tree.head(&key(absent)).await.unwrap(), None, "{absent}");
         }
         assert_eq!(tree.head(&key("late")).await.unwrap().unwrap().stamp.seconds(), 1);
-        std::os::unix::fs::symlink("late", tree.root.join("link")).unwrap();
+        std::os::unix::fs::symlink("late", tree.root.path.join("link")).unwrap();
         for error in [content(&tree, "link").await.unwrap_err(), tree.head(&key("link")).await.unwrap_err()] {
             assert_eq!((error.kind(), error.context()), (Kind::Invalid, "a symbolic link, which is not followed"));
         }
@@ -448,7 +498,7 @@ mod tests {
             match change {
                 0 => write(&tree, "f", &long[1..], UNIX_EPOCH),
                 1 => write(&tree, "f", &long, UNIX_EPOCH + Duration::from_secs(1)),
-                _ => std::fs::remove_file(tree.root.join("f")).unwrap(),
+                _ => std::fs::remove_file(tree.root.path.join("f")).unwrap(),
             }
             let mut outcome = Ok(());
             while let Some(piece) = download.stream.next().await {
@@ -456,6 +506,32 @@ mod tests {
             }
             assert_eq!(outcome.unwrap_err().kind(), Kind::Unavailable, "{change}");
         }
+    }
+
+    #[actix_rt::test]
+    async fn files_of_a_root_that_is_away_are_out_of_reach_and_not_absent() {
+        let (dir, tree) = tree();
+        for name in ["a", "b/c"] {
+            write(&tree, name, b"x", UNIX_EPOCH);
+        }
+        let (files, away) = (dir.path().join(FILES), dir.path().join("away"));
+        let mut walk = Walk::new(tree.root.clone()).unwrap();
+        std::fs::rename(&files, &away).unwrap();
+        for is_other_there in [false, true] {
+            if is_other_there {
+                std::fs::create_dir(&files).unwrap();
+            }
+            for error in [content(&tree, "a").await.unwrap_err(), tree.head(&key("a")).await.unwrap_err()] {
+                assert_eq!(error.kind(), Kind::Unavailable);
+            }
+            assert_eq!(tree.probe().await.unwrap_err().kind(), Kind::Unavailable);
+            assert_eq!(walk.next().err().map(|error| error.kind()), Some(Kind::Unavailable));
+        }
+        std::fs::remove_dir(&files).unwrap();
+        std::fs::rename(&away, &files).unwrap();
+        assert_eq!(content(&tree, "a").await.unwrap(), Some((0, b"x".to_vec())));
+        assert_eq!(tree.head(&key("nothing")).await.unwrap(), None);
+        assert_eq!(names(&tree).await.len(), 2);
     }
 
     #[test]

@@ -30,7 +30,8 @@ fn audit_in_ranges(connection: &Connection, findings_max: usize, range_rows: usi
     auditor.step("the file", Auditor::file)?;
     connection.execute_batch("BEGIN").map_err(failed)?;
     let outcome = auditor.run(range_rows);
-    connection.execute_batch("COMMIT").map_err(failed)?;
+    // Nothing was written; and SQLite does not commit even that after it has met a broken page.
+    connection.execute_batch("ROLLBACK").map_err(failed)?;
     outcome.map(|()| auditor.audit)
 }
 

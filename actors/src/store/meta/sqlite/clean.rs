@@ -63,7 +63,16 @@ fn condemn_one(connection: &Write<'_>, digest: Digest, unused_since: Stamp) -> R
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let row = statement.query_row(params![digest.as_bytes(), unused_since.seconds()], |row| raw_blob(row, 0));
     let Some(raw) = row.optional().map_err(failed)? else { return Ok(None) };
-    let blob = raw.into_blob(digest)?;
+    let blob = match raw.into_blob(digest) {
+        Ok(blob) => blob,
+        // One such row is not to hold up the others.
+        Err(error) => {
+            log::error!(
+                "an unused content is kept, its row cannot be read: run s3dedup verify digest={digest} error=\"{error}\""
+            );
+            return Ok(None);
+        }
+    };
     execute(connection, "DELETE FROM contents WHERE digest = ?1", [digest.as_bytes()])?;
     execute(connection, "DELETE FROM representations WHERE digest = ?1", [digest.as_bytes()])?;
     let stored_bytes = -to_sql(blob.stored_size)?;

@@ -179,11 +179,18 @@ fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
     let blob = &commit.blob;
     let digest = blob.key.digest;
     let size = to_sql(commit.logical_size)?;
-    let is_new = logical_size(connection, digest)?.is_none();
+    let former_size = logical_size(connection, digest)?;
+    let is_new = former_size.is_none();
     let mut named = 0;
-    if is_new {
+    // A wrong size makes every read look damaged.
+    if former_size != Some(size) {
         named = references(connection, digest)?;
+    }
+    if is_new {
         insert_content(connection, digest, size, named, Stamp::now())?;
+    } else if former_size != Some(size) {
+        let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1";
+        execute(connection, sql, params![digest.as_bytes(), size])?;
     }
     let former = representation(connection, digest)?;
     if let Some(former) = former {
@@ -195,7 +202,7 @@ fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
     let change = TotalsChange {
         contents: i64::from(is_new),
         stored_bytes: stored_size - replaced,
-        logical_bytes: named.saturating_mul(size),
+        logical_bytes: named.saturating_mul(size - former_size.unwrap_or_default()),
         ..TotalsChange::default()
     };
     connection.add_to_totals(change);

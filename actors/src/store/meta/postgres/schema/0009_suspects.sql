@@ -127,6 +127,8 @@ DECLARE
     v_contents      BIGINT := 0;
     v_logical_bytes BIGINT := 0;
     v_replaced      BIGINT := 0;
+    v_former_size   BIGINT;
+    v_floor         BIGINT;
     v_reason        TEXT := 'it was found missing or damaged, and its content was uploaded anew';
 BEGIN
     PERFORM s3dedup.begin_write(p_valid_until);
@@ -152,14 +154,23 @@ BEGIN
         ELSE
             SELECT coalesce(sum(r.stored_size), 0) INTO v_replaced
                 FROM s3dedup.representations r WHERE r.digest = p_digest;
+            -- A wrong size makes every read look damaged.
+            SELECT c.logical_size INTO v_former_size FROM s3dedup.contents c WHERE c.digest = p_digest;
+            IF v_former_size <> p_logical_size THEN
+                SELECT count(*) * (p_logical_size - v_former_size) INTO v_logical_bytes
+                    FROM s3dedup.entries e WHERE e.digest = p_digest;
+                UPDATE s3dedup.contents SET logical_size = p_logical_size WHERE digest = p_digest;
+            END IF;
         END IF;
+        -- No object is to get the name of one in quarantine. Made-up generations are far above those that are counted.
+        SELECT greatest(p_generation, max(r.generation) + 1) INTO v_floor
+            FROM s3dedup.representations r WHERE r.digest = p_digest AND r.generation < 4611686018427387904;
         INSERT INTO s3dedup.quarantined (digest, generation, key_depth, reason, quarantined_at)
             SELECT r.digest, r.generation, r.key_depth, v_reason, s3dedup.seconds_now()
             FROM s3dedup.representations r WHERE r.digest = p_digest
             ON CONFLICT DO NOTHING;
         IF FOUND THEN
-            UPDATE s3dedup.state s SET generation_floor = p_generation
-                WHERE s.id = 1 AND s.generation_floor < p_generation;
+            UPDATE s3dedup.state s SET generation_floor = v_floor WHERE s.id = 1 AND s.generation_floor < v_floor;
         END IF;
         INSERT INTO s3dedup.representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
             VALUES (p_digest, 'whole', p_generation, p_key_depth, p_encoding, p_stored_size, p_stored_hash)
