@@ -116,16 +116,21 @@ async fn while_one_of_several_metadata_actors_is_stuck_the_others_do_its_work() 
     let test = TestEngine::start();
     test.put("known", 1, b"known").await.unwrap();
     let mut held = test.hold("metadata");
-    // The first one is asked first.
     let first = held.remove(0);
     drop(held);
-    // Somebody finds out, the others need not.
-    let found_out = test.get("known").await;
-    assert_eq!(found_out.unwrap_err().kind(), Kind::Unavailable);
+    // One request finds out, at most; the others need not.
+    let mut found_out = 0;
+    let mut note = |answer: Result<()>| {
+        if let Err(error) = answer {
+            assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+            found_out += 1;
+        }
+    };
     for number in 0..20 {
-        assert_eq!(test.get("known").await.unwrap(), Some((1, b"known".to_vec())));
-        test.put("new", number, format!("{number}").as_bytes()).await.unwrap();
+        note(test.get("known").await.map(|known| assert_eq!(known, Some((1, b"known".to_vec())))));
+        note(test.put("new", number, format!("{number}").as_bytes()).await.map(drop));
     }
+    assert!(found_out <= 1, "{found_out}");
     drop(first);
     test.stop().await;
 }
