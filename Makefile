@@ -51,7 +51,7 @@ run: ## build and serve on the embedded default: a folder and SQLite under ./dat
 
 deb: ## the Debian package, in target/debian (the first run builds cargo-deb, minutes)
 	$(CARGO) build --release --locked
-	@packaging/deb.sh
+	@compose/packaging/deb.sh
 
 check-config: ## print the effective configuration, and check every file in config/
 	$(CARGO) run --quiet --locked -- check-config

@@ -14,22 +14,22 @@ fn value<'a>(unit: &'a str, name: &str) -> &'a str {
 
 #[test]
 fn a_stop_is_given_more_time_than_a_drain_takes() {
-    let unit = read("packaging/s3dedup.service");
+    let unit = read("compose/packaging/s3dedup.service");
     let drain: u64 = table::setting("limits.drain_seconds").unwrap().default_words().parse().unwrap();
     assert!(value(&unit, "TimeoutStopSec").parse::<u64>().unwrap() > drain);
 }
 
 #[test]
 fn only_a_wrong_configuration_is_not_started_again() {
-    let unit = read("packaging/s3dedup.service");
+    let unit = read("compose/packaging/s3dedup.service");
     assert_eq!(value(&unit, "Restart"), "on-failure");
     assert_eq!(value(&unit, "RestartPreventExitStatus"), exit::WRONG_USE.to_string());
 }
 
 #[test]
 fn the_configuration_of_the_package_keeps_everything_where_the_unit_lets_it_write() {
-    let unit = read("packaging/s3dedup.service");
-    let file = path("packaging/s3dedup.toml");
+    let unit = read("compose/packaging/s3dedup.service");
+    let file = path("compose/packaging/s3dedup.toml");
     let told =
         Command::new(binary()).args(["check-config", "--json", "--config"]).arg(file).env_clear().output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
@@ -52,7 +52,7 @@ fn the_package_takes_files_that_are_there_and_puts_them_where_the_unit_looks() {
         let made = asset[0].starts_with("target/");
         assert!(made || asset[0].contains('*') || path(asset[0]).is_file(), "{asset:?}");
     }
-    let unit = read("packaging/s3dedup.service");
+    let unit = read("compose/packaging/s3dedup.service");
     let config = value(&unit, "ExecStart").rsplit(' ').next().unwrap();
     for place in [config, value(&unit, "EnvironmentFile").trim_start_matches('-')] {
         let asset = assets.iter().find(|asset| format!("/{}", asset[1]) == place);

@@ -48,13 +48,13 @@ fn compose_files_set_known_variables() {
 
 #[test]
 fn the_sample_and_the_unit_set_known_variables() {
-    for file in [".env.example", "packaging/s3dedup.default"] {
+    for file in [".env.example", "compose/packaging/s3dedup.default"] {
         let text = read(file);
         assert!(!names(&text).is_empty(), "{file}");
         names(&text).into_iter().for_each(|name| assert_known(file, name));
     }
-    let unit = read("packaging/s3dedup.service");
+    let unit = read("compose/packaging/s3dedup.service");
     for line in unit.lines().filter_map(|line| line.strip_prefix("Environment=")) {
-        assert_known("packaging/s3dedup.service", line.split_once('=').unwrap().0);
+        assert_known("compose/packaging/s3dedup.service", line.split_once('=').unwrap().0);
     }
 }

@@ -32,11 +32,11 @@ quietly python3 -m json.tool compose/grafana-dashboard.json
 # The program need not be installed where the unit is checked.
 unit=$(mktemp -d)
 trap 'rm -rf "$unit"' EXIT
-sed 's|^ExecStart=/usr/bin/s3dedup|ExecStart=/bin/true|' packaging/s3dedup.service >"$unit/s3dedup.service"
+sed 's|^ExecStart=/usr/bin/s3dedup|ExecStart=/bin/true|' compose/packaging/s3dedup.service >"$unit/s3dedup.service"
 quietly systemd-analyze verify --man=no --recursive-errors=no "$unit/s3dedup.service"
 # 0 is the least exposure, 100 is none of the protections; warnings are printed, too
 quietly systemd-analyze security --offline=true --no-pager --threshold=20 "$unit/s3dedup.service"
 
-for script in compose/make-env.sh packaging/debian/*; do sh -n "$script"; done
+for script in compose/make-env.sh compose/packaging/debian/*; do sh -n "$script"; done
 for script in tests/tools/*.sh tests/shipped/*.sh; do bash -n "$script"; done
 echo "what is shipped beside the program is well-formed"

@@ -2,7 +2,7 @@
 # deb.sh: makes the Debian package of the program in target/release, in target/debian. The program itself makes its
 # manual pages and completions.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 target=${CARGO_TARGET_DIR:-target}
 program=$target/release/s3dedup
