@@ -311,6 +311,22 @@ fn an_upload_heals_a_content_whose_row_is_lost_or_says_the_wrong_size() {
     }
 }
 
+#[test]
+fn an_upload_heals_a_wrong_size_with_postgres() {
+    let postgres = PostgresServer::start();
+    let server = TestServer::builder().postgres(&postgres, DATABASE).start();
+    let content = Noise::bytes(60, 1 << 20);
+    upload(&server, "x", 0, &content).send().assert_status(200);
+    postgres.sql("UPDATE s3dedup.contents SET logical_size = logical_size + 7");
+    let plain = server.request("GET", "/files/x").header("Accept-Encoding", "identity");
+    if let Ok(answer) = plain.try_send() {
+        assert!(answer.status >= 500 || !answer.complete, "{}", answer.status);
+    }
+    upload(&server, "x", 1, &content).send().assert_status(200);
+    let answer = server.request("GET", "/files/x").header("Accept-Encoding", "identity").send();
+    assert!(answer.assert_status(200).body == content);
+}
+
 /// Takes away all that is in the content store, the mark of the database with it.
 fn empty(server: &TestServer) {
     let blobs = server.data_dir().join("blobs");
