@@ -12,6 +12,8 @@ use s3dedup_actors::{BesideSettings, Engine, EngineTree};
 use super::StartError;
 use crate::config::{Config, MigrationMode};
 
+/// The longest silence of a listing while a client waits for it.
+const CLIENT_LIST_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a request of a client waits for the old server to be reached, or to say what it has.
 const CLIENT_CONNECT_MAX: Duration = Duration::from_millis(1500);
 const CLIENT_LOOK_MAX: Duration = Duration::from_secs(2);
@@ -42,7 +44,12 @@ pub fn plan(config: &Config, journal: Arc<dyn MirrorJournal>, instance: &str) ->
         breaks: true,
         ..OldServerLimits::default()
     })?;
-    let patient = || OldServerLimits { small: TELL_MAX, breaks: true, ..OldServerLimits::default() };
+    let patient = || OldServerLimits {
+        small: TELL_MAX,
+        list_silence: CLIENT_LIST_SILENCE_MAX,
+        breaks: true,
+        ..OldServerLimits::default()
+    };
     let told = asked.as_ref().map(|asked| asked.with_limits(patient())).transpose().map_err(failed)?;
     let copied = server(OldServerLimits::default())?;
     let tree = migration.v1_directory.as_deref();

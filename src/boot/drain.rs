@@ -56,7 +56,8 @@ pub async fn until_stopped(
     let begun = Instant::now();
     let quiet = async {
         stopping.announce();
-        tokio::time::sleep(delay.min(drain)).await;
+        // Whoever comes at the end of the delay needs time, too.
+        tokio::time::sleep(delay.min(drain / 2)).await;
         stopping.refuse();
         // When time is up the rest is cut below.
         let _ = tokio::time::timeout(drain.saturating_sub(begun.elapsed()), quiet).await;

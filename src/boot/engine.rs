@@ -101,7 +101,7 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         tree.keep_up(membership);
     }
     if let Some(old) = old {
-        old.begin(&mut tree, &engine, journal);
+        old.begin(&mut tree, &engine, Arc::clone(&journal));
     }
     let fatal = async move {
         match reported.await {
@@ -118,7 +118,7 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
         stopped
     };
     let quiet = Box::pin(engine.quiet());
-    let observer = Observer::new(engine, facts, browser, registry);
+    let observer = Observer::new(engine, facts, browser, journal, registry);
     Ok(Started { observer, control: EngineControl { fatal: Box::pin(fatal), quiet, stop: Box::new(stop) } })
 }
 

@@ -21,6 +21,7 @@ use crate::config::{Config, one_line};
 use crate::{exit, logging};
 
 pub use compare::{CompareOptions, compare};
+pub use report::one as trouble_to_json;
 pub use show::to_json;
 
 /// How long requests inside the engine may take to end: there are none but ours.

@@ -53,7 +53,8 @@ pub async fn first(journal: &dyn MigrationJournal, id: Option<MigrationId>) -> R
     first.map_err(|error| format!("cannot read what failed error=\"{error}\""))
 }
 
-fn one(trouble: &Trouble) -> Value {
+/// One name that was not copied, as reports and the API show it.
+pub fn one(trouble: &Trouble) -> Value {
     json!({
         "name": trouble.name,
         "fate": trouble.fate,

@@ -151,6 +151,7 @@ mod tests {
 
     fn snapshot() -> MigrationSnapshot {
         MigrationSnapshot {
+            id: None,
             kind: "v2",
             source: "http://old:9999".into(),
             phase: MigrationPhase::Copying,

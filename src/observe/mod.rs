@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use s3dedup_actors::model::Stamp;
 use s3dedup_actors::store::instances::InstanceRegistry;
-use s3dedup_actors::store::meta::MetaBrowser;
+use s3dedup_actors::store::meta::{MetaBrowser, MigrationJournal};
 use s3dedup_actors::{Engine, Totals};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -59,6 +59,7 @@ struct Inner {
     engine: Engine,
     facts: Facts,
     browser: Arc<dyn MetaBrowser>,
+    journal: Arc<dyn MigrationJournal>,
     registry: Option<Arc<dyn InstanceRegistry>>,
     shared: Shared,
     begun: Instant,
@@ -71,11 +72,13 @@ struct Inner {
 }
 
 impl Observer {
-    /// Watches this engine. `browser` is its metadata store; `registry` knows the other instances, if there can be any.
+    /// Watches this engine. `browser` and `journal` are its metadata store; `registry` knows the other instances, if there can
+    /// be any.
     pub fn new(
         engine: Engine,
         facts: Facts,
         browser: Arc<dyn MetaBrowser>,
+        journal: Arc<dyn MigrationJournal>,
         registry: Option<Arc<dyn InstanceRegistry>>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -83,6 +86,7 @@ impl Observer {
             facts,
             shared: Shared::new(Arc::clone(&browser)),
             browser,
+            journal,
             registry,
             begun: Instant::now(),
             started_at: Stamp::now(),
@@ -106,6 +110,11 @@ impl Observer {
     /// The metadata store, for people who look around.
     pub fn browser(&self) -> &dyn MetaBrowser {
         self.0.browser.as_ref()
+    }
+
+    /// What is noted of migrations.
+    pub fn journal(&self) -> &dyn MigrationJournal {
+        self.0.journal.as_ref()
     }
 
     /// The most shared contents.

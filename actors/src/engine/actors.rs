@@ -54,6 +54,9 @@ impl ActorTree {
 
     /// What does not pass by itself.
     pub(super) fn trouble(&self) -> Option<String> {
+        if !self.is_guarded {
+            return Some("actor guardian is dead".to_owned());
+        }
         let child = self.children.iter().find(|child| matches!(child.state, ActorState::Stuck | ActorState::Dead))?;
         let state = if child.state == ActorState::Stuck { "stuck" } else { "dead" };
         Some(format!("actor {} is {state}", child.name))

@@ -6,11 +6,15 @@ use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 
 use super::copier::{Copier, Ended};
+use super::progress::{MigrationPhase, MigrationSnapshot};
 use crate::model::{Kind, Result};
 use crate::runtime::guard::{Vital, can_be_rebuilt};
 
 /// Until it is looked again whether another instance is still at it, and after what cannot go on.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// How often it says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs a migration once to its end.
 pub(crate) struct MigratorActor {
@@ -61,10 +65,29 @@ fn tell(ended: &Result<Ended>, context: &mut Context<MigratorActor>) {
     context.run_later(AGAIN_AFTER, MigratorActor::run);
 }
 
+fn tell_progress(now: &MigrationSnapshot) {
+    if !now.is_active() || now.phase == MigrationPhase::Waiting {
+        return;
+    }
+    let counts = &now.counts;
+    log::info!(
+        "migrating phase={} names={} settled={} copied={} failed={} received_bytes={} files_per_second={:.0}{}",
+        now.phase.as_str(),
+        counts.total,
+        counts.settled(),
+        counts.copied,
+        counts.failed,
+        now.received_bytes,
+        now.rate(),
+        now.waits_for.as_ref().map(|what| format!(" waits_for={what:?}")).unwrap_or_default()
+    );
+}
+
 impl Actor for MigratorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(TELL_EVERY, |actor, _| tell_progress(&actor.copier.progress().snapshot()));
         self.run(context);
     }
 }

@@ -1,5 +1,7 @@
 //! One name: from the source into the store.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 
 use super::copier::Copier;
@@ -16,6 +18,9 @@ const ATTEMPTS_MAX: u32 = 5;
 const ATTEMPTS_AT_BROKEN_MAX: u32 = 2;
 /// Attempts at a file that this store does not take although it answers.
 const ATTEMPTS_HERE_MAX: u32 = 30;
+
+/// Until an absent file is asked for once more.
+const ABSENT_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
 /// The largest object, in bytes, that is stored while others are fetched.
 const SMALL_BYTES_MAX: u64 = 256 * 1024;
@@ -73,7 +78,8 @@ impl Copier {
     async fn attempt(&self, key: &EntryKey) -> Result<Fate, Failure> {
         let turn = self.turn().await.map_err(Failure::Here)?;
         if let Some(here) = self.engine().stat(key).await.map_err(Failure::Here)? {
-            let Some(there) = self.source().head(key).await.map_err(Failure::Source)? else { return Ok(Fate::Gone) };
+            let there = self.twice(async || self.source().head(key).await).await?;
+            let Some(there) = there else { return Ok(Fate::Gone) };
             if here.stamp >= there.stamp {
                 return Ok(Fate::Skipped);
             }
@@ -81,7 +87,8 @@ impl Copier {
         if self.engine().doubts_old_server(key).await.map_err(Failure::Here)? {
             return Ok(Fate::Skipped);
         }
-        let Some(download) = self.source().open(key).await.map_err(Failure::Source)? else { return Ok(Fate::Gone) };
+        let download = self.twice(async || self.source().open(key).await).await?;
+        let Some(download) = download else { return Ok(Fate::Gone) };
         let stamp = download.file.stamp;
         let body = self.receive(download).await?;
         let bytes = body.logical_size;
@@ -93,6 +100,15 @@ impl Copier {
             Migrated::Stale => Ok(Fate::Skipped),
             Migrated::Deleted => Ok(Fate::Refused),
         }
+    }
+
+    /// Asks once more for what is absent: the old server overwrites a file by removing it first.
+    async fn twice<T>(&self, ask: impl AsyncFn() -> Result<Option<T>>) -> Result<Option<T>, Failure> {
+        if let Some(found) = ask().await.map_err(Failure::Source)? {
+            return Ok(Some(found));
+        }
+        tokio::time::sleep(ABSENT_AGAIN_AFTER).await;
+        ask().await.map_err(Failure::Source)
     }
 
     /// Takes a body the way an upload is taken: hashed and checked while it comes.

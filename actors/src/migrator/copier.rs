@@ -1,6 +1,6 @@
 //! A migration from its first name to its last.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -20,6 +20,8 @@ use crate::store::meta::{Fate, Migration, MigrationId, MigrationJournal, Migrati
 const BATCH: usize = 500;
 /// Files in flight for each that is fetched: most of the time small ones wait for disks, and they share syncs.
 const IN_FLIGHT_PER_TURN: usize = 6;
+/// Names that are none which are logged; all are in the journal.
+const ODD_NAMES_TOLD_MAX: usize = 100;
 /// Settled names are noted at least this often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Files in flight that may still end when the migration is told to stop.
@@ -51,7 +53,6 @@ struct Inner {
     progress: MigrationProgress,
     patience: Patience,
     running: watch::Sender<bool>,
-    id: Mutex<Option<MigrationId>>,
     /// Files that are fetched at once.
     turns: Semaphore,
 }
@@ -96,9 +97,9 @@ impl Copier {
     pub fn new(engine: Engine, journal: Arc<dyn MigrationJournal>, plan: MigrationPlan) -> Self {
         let progress = MigrationProgress::new(plan.source.kind(), plan.source.place());
         let patience = Patience::new(progress.clone());
-        let (running, id) = (watch::Sender::new(false), Mutex::default());
+        let running = watch::Sender::new(false);
         let turns = Semaphore::new(plan.concurrency.max(1));
-        Self(Arc::new(Inner { engine, journal, plan, progress, patience, running, id, turns }))
+        Self(Arc::new(Inner { engine, journal, plan, progress, patience, running, turns }))
     }
 
     /// How far it is.
@@ -108,7 +109,7 @@ impl Copier {
 
     /// The number that it is noted under, once it has begun.
     pub fn id(&self) -> Option<MigrationId> {
-        *self.0.id.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress().snapshot().id
     }
 
     /// Tells a run to end: files in flight are given a few seconds. There is no way back.
@@ -178,7 +179,7 @@ impl Copier {
         let begin = async || journal.begin_migration(source.kind(), source.place()).await;
         let migration = self.patience().insist("the database", begin).await??;
         let id = migration.id;
-        *self.0.id.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        self.progress().noted_as(id);
         let task = format!("migration {}", id.0);
         let holder = &self.0.plan.holder;
         let lead = async |term| journal.lead(&task, holder, term).await;
@@ -241,8 +242,11 @@ impl Copier {
     }
 
     async fn list_once(&self, id: MigrationId) -> Result<()> {
-        let mut listing = self.source().list().await?;
-        let (mut names, mut unfit) = (Vec::new(), Vec::new());
+        let mut listing = tokio::select! {
+            listing = self.source().list() => listing?,
+            () = self.patience().stopped() => return Err(Error::new(Kind::Unavailable, "stopped")),
+        };
+        let (mut names, mut unfit, mut told) = (Vec::new(), Vec::new(), 0);
         loop {
             let found = tokio::select! {
                 found = listing.next() => found.transpose()?,
@@ -253,7 +257,14 @@ impl Copier {
             for listed in found.unwrap_or_default() {
                 match listed {
                     ListedName::Name(name) => names.push(name.name().to_owned()),
-                    ListedName::Odd { line, why } => unfit.push((line.replace(char::is_control, " "), why)),
+                    ListedName::Odd { line, why } => {
+                        let line = line.replace(char::is_control, " ");
+                        if told < ODD_NAMES_TOLD_MAX {
+                            log::warn!("a name cannot be copied name={line:?} error=\"{why}\"");
+                        }
+                        told += 1;
+                        unfit.push((line, why));
+                    }
                 }
                 if names.len() + unfit.len() >= BATCH {
                     self.add(id, &mut names, &mut unfit).await?;

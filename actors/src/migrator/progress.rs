@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::meta::{Fate, Migration, MigrationCounts};
+use crate::store::meta::{Fate, Migration, MigrationCounts, MigrationId};
 
 /// What a migration is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +50,7 @@ struct Shared {
 }
 
 struct State {
+    id: Option<MigrationId>,
     phase: MigrationPhase,
     counts: MigrationCounts,
     /// When this process began to copy, and what was settled by then.
@@ -63,6 +64,8 @@ struct State {
 /// The numbers at one moment.
 #[derive(Clone, Debug)]
 pub struct MigrationSnapshot {
+    /// The number that it is noted under, once it has begun.
+    pub id: Option<MigrationId>,
     /// The kind of source.
     pub kind: &'static str,
     /// The source.
@@ -112,6 +115,7 @@ impl MigrationSnapshot {
 impl MigrationProgress {
     pub(super) fn new(kind: &'static str, source: String) -> Self {
         let state = State {
+            id: None,
             phase: MigrationPhase::Waiting,
             counts: MigrationCounts::default(),
             begun: None,
@@ -130,6 +134,7 @@ impl MigrationProgress {
             (state.ended.unwrap_or_else(Instant::now).saturating_duration_since(begun), settled)
         });
         MigrationSnapshot {
+            id: state.id,
             kind: self.0.kind,
             source: self.0.source.clone(),
             phase: state.phase,
@@ -141,6 +146,11 @@ impl MigrationProgress {
             settled_here: state.counts.settled().saturating_sub(settled_before),
             waits_for: state.waits_for.clone(),
         }
+    }
+
+    /// It has begun, or goes on.
+    pub(super) fn noted_as(&self, id: MigrationId) {
+        self.state().id = Some(id);
     }
 
     pub(super) fn enter(&self, phase: MigrationPhase) {

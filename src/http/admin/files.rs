@@ -116,12 +116,12 @@ async fn holders(observer: &Observer, digest: Digest) -> Result<(Vec<String>, bo
     Ok((names, is_more))
 }
 
-async fn in_time<T>(asked: impl Future<Output = model::Result<T>>) -> Result<T, Failure> {
+pub(super) async fn in_time<T>(asked: impl Future<Output = model::Result<T>>) -> Result<T, Failure> {
     let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
     Ok(timeout(WAIT_MAX, asked).await.map_err(late).flatten()?)
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(query: &str) -> Result<T, Failure> {
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(query: &str) -> Result<T, Failure> {
     let parsed = web::Query::<T>::from_query(query);
     parsed
         .map(web::Query::into_inner)

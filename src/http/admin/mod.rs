@@ -5,6 +5,7 @@
 
 mod engine;
 mod files;
+mod migration;
 mod numbers;
 mod ui;
 
@@ -33,6 +34,8 @@ pub enum Page {
     Cleaner,
     /// How far a migration is.
     Migration,
+    /// Which names it did not copy, and why.
+    Troubles,
     /// Who serves the same database.
     Instances,
     /// Names by their beginning.
@@ -55,6 +58,7 @@ const PAGES: &[(&str, Page)] = &[
     ("/api/actors", Page::Actors),
     ("/api/cleaner", Page::Cleaner),
     ("/api/migration", Page::Migration),
+    ("/api/migration/troubles", Page::Troubles),
     ("/api/instances", Page::Instances),
     ("/api/files", Page::Files),
     ("/api/file", Page::File),
@@ -85,6 +89,7 @@ pub async fn serve(front: &Front, request: &HttpRequest, page: Page) -> Result<H
         Page::Cleaner => numbers::cleaner(observer),
         Page::Actors => Ok(json(&engine::actors(&front.engine.actors()))),
         Page::Migration => Ok(json(&engine::migration(&front.engine))),
+        Page::Troubles => migration::troubles(observer, request.query_string()).await,
         Page::Instances => numbers::instances(observer).await,
         Page::Files => files::files(observer, request.query_string()).await,
         Page::File => files::file(observer, request.query_string()).await,

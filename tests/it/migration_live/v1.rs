@@ -61,6 +61,31 @@ fn files_come_from_the_directory_and_all_are_copied() {
     assert_eq!(answer.assert_status(200).body, b"newer");
 }
 
+#[test]
+fn what_is_not_copied_is_named_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..3 {
+        store(dir.path(), &format!("d/{number}"), number, b"content");
+        std::os::unix::fs::symlink("/nowhere", dir.path().join(format!("files/d/link{number}"))).unwrap();
+    }
+    let server = TestServer::builder().env("MIGRATION", "live").env("FILETRACKER_V1_DIR", dir.path().display()).start();
+    all_copied(&server);
+    assert_eq!(told(&server)["files"]["failed"], 3);
+    let page = |query: &str| -> serde_json::Value {
+        let answer = server.raw_request("GET", &format!("/api/migration/troubles{query}")).send();
+        serde_json::from_slice(&answer.assert_status(200).body).unwrap()
+    };
+    let names = |page: &serde_json::Value| -> Vec<String> {
+        page["not_copied"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = page("");
+    assert_eq!(names(&all), ["d/link0", "d/link1", "d/link2"], "{all}");
+    assert_eq!(all["not_copied"][0]["reason"], "a symbolic link, which is not followed");
+    assert_eq!(names(&page("?after=d%2Flink1")), ["d/link2"]);
+    assert_eq!(server.raw_request("GET", "/api/migration/troubles?before=x").send().status, 200);
+    assert_eq!(server.raw_request("GET", "/api/migration/troubles?after=%FF").send().status, 400);
+}
+
 /// What the old server has on its disk: the version as an offset, and the content.
 fn on_disk(dir: &Path, name: &str) -> Option<(i64, Vec<u8>)> {
     let path = dir.join("files").join(name);

@@ -48,8 +48,11 @@ impl Engine {
                     beside.fell_back();
                     Ok(Some(Reading::There(fetched)))
                 }
-                // Gone meanwhile; it may have come here.
-                Ok(None) => Ok(self.open(key).await?.map(Reading::Here)),
+                // Gone meanwhile; it may have come here, or be there again: that server overwrites by removing first.
+                Ok(None) => match self.open(key).await? {
+                    Some(download) => Ok(Some(Reading::Here(download))),
+                    None => Ok(beside.fetch(self, key, file.stamp).await?.map(Reading::There)),
+                },
                 // Then the version that is here has to do.
                 Err(error) if here.is_some() => {
                     log::debug!("a newer version cannot be fetched name={:?} error=\"{error}\"", key.name());

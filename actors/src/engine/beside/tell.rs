@@ -89,7 +89,7 @@ impl Beside {
     pub(super) async fn tell(&self, engine: &Engine, mut mark: Mark, claim: ClaimId) {
         let journal = &self.0.settings.journal;
         let key = mark.key.clone();
-        for _ in 0..ROUNDS_MAX {
+        for round in 1..=ROUNDS_MAX {
             if let Err(failure) = self.bring(engine, &key, claim).await {
                 return self.postpone(&mark, claim, failure).await;
             }
@@ -97,6 +97,8 @@ impl Beside {
             let settled = self.journal(journal.settle_mark(mark, claim)).await;
             let again = match settled {
                 Ok(Settled::Done) => return,
+                // A claim that nobody uses would keep others away.
+                Ok(Settled::Changed) if round == ROUNDS_MAX => return,
                 Ok(Settled::Changed) => self.journal(journal.claim_mark(key.clone(), claim, LEASE)).await,
                 // Somebody else told it something at the same time: once more, by whoever comes first.
                 Ok(Settled::Lost) => self.journal(journal.mark(key.clone())).await.map(|()| Claimed::Held),

@@ -177,17 +177,19 @@ impl BlobStore for FolderStore {
 #[derive(Clone)]
 struct Root {
     path: PathBuf,
-    inode: u64,
+    /// Its device and inode.
+    identity: (u64, u64),
 }
 
 impl Root {
     fn at(path: PathBuf) -> io::Result<Self> {
-        let inode = std::fs::metadata(&path)?.ino();
-        Ok(Self { path, inode })
+        let metadata = std::fs::metadata(&path)?;
+        Ok(Self { path, identity: (metadata.dev(), metadata.ino()) })
     }
 
     fn expect_there(&self) -> io::Result<()> {
-        if std::fs::metadata(&self.path)?.ino() == self.inode {
+        let metadata = std::fs::metadata(&self.path)?;
+        if (metadata.dev(), metadata.ino()) == self.identity {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::NotFound, "another folder is in its place"))
