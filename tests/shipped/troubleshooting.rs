@@ -50,6 +50,8 @@ fn what_clients_are_told_has_a_line_of_what_to_do() {
     assert!(found.len() > 40, "{found:?}");
     let page = read("docs/operations.md");
     let begins = |text: &str| text.starts_with("the old server");
-    found.retain(|text| !NOT_FOR_CLIENTS.contains(&text.as_str()) && !begins(text) && !page.contains(&format!("`{text}`")));
+    found.retain(|text| {
+        !NOT_FOR_CLIENTS.contains(&text.as_str()) && !begins(text) && !page.contains(&format!("`{text}`"))
+    });
     assert!(found.is_empty(), "docs/operations.md, Troubleshooting, lacks {found:#?}");
 }
