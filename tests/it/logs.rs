@@ -294,7 +294,7 @@ fn no_secret_is_ever_logged() {
         request.header("Cookie", "a=secret-of-a-cookie").body("content").send();
         let words = ["secret-of-a-query", "c2VjcmV0LW9mLWEtY2xpZW50", "secret-of-a-cookie"];
         secrets.extend(words.map(str::to_owned));
-        upload(&server, "b", 0, &Noise::bytes(1, 100_000)).send();
+        upload(&server, "b", 0, &Noise::bytes(u64::from(form), 100_000)).send();
         server.request("GET", "/files/b").send();
         server.request("GET", "/files/c").send();
         server.request("GET", "/list").send();
