@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Files of the same second.
 const SAME_SECOND_MAX: u32 = 1000;
 const DAY_SECONDS: u64 = 86_400;
+/// Names of files and addresses of clients are not for everybody on the machine.
+const MODE: u32 = 0o640;
 
 /// When a file is put aside and a new one begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,7 +115,7 @@ impl LogFile {
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
-        let mut file = File::options().create(true).append(true).read(true).open(&self.path)?;
+        let mut file = File::options().create(true).append(true).read(true).mode(MODE).open(&self.path)?;
         // two processes would put each other's file aside
         match file.try_lock() {
             Ok(()) => {}
