@@ -128,6 +128,20 @@ fn retries_of_a_store_that_is_away_are_told_of_their_request() {
 }
 
 #[test]
+fn what_a_database_that_is_away_costs_is_told_of_the_request() {
+    let mut postgres = PostgresServer::start();
+    let builder = json(TestServer::builder().postgres(&postgres, "postgres")).env("LOG_LEVEL", "debug");
+    let server = builder.start();
+    with_id(server.request("GET", "/files/none"), "get-1").send().assert_refused(404);
+    postgres.stop();
+    with_id(server.request("GET", "/files/none"), "get-2").send().assert_refused(503);
+    let lines = objects(&server.log());
+    let seen = targets(&lines, "get-2");
+    assert!(seen.contains(&"s3dedup_actors::store::meta::postgres::database"), "{seen:?}");
+    postgres.start_again();
+}
+
+#[test]
 fn a_fetch_from_an_old_server_is_told_of_the_request_that_began_it() {
     let old = format!("http://127.0.0.1:{}", free_port());
     let server = json(TestServer::builder()).env("MIGRATION", "proxy").env("FILETRACKER_URL", &old);
