@@ -20,6 +20,7 @@ pub fn routes(
         prefix: config.filetracker.prefix.clone(),
         body_idle: Duration::from_secs(config.limits.body_idle_seconds),
         body_min_rate: config.limits.body_min_rate,
+        access_log: config.logging.access,
         ..HttpSettings::default()
     };
     http::configure(settings, observer, stopping)

@@ -4,12 +4,14 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use actix_web::HttpRequest;
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Method;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use s3dedup_actors::Permit;
 use s3dedup_actors::model::{Error, Kind};
+use s3dedup_actors::{Behalf, Permit};
 
 use super::body::Drain;
 
@@ -65,16 +67,42 @@ impl MessageBody for TextWhileDraining {
 pub struct Streamed {
     size: BodySize,
     bytes: BoxStream<'static, Result<Bytes, Error>>,
-    what: String,
+    method: Method,
+    path: String,
+    /// Its bytes are asked for when the request is over for everybody else.
+    behalf: Behalf,
     /// What ends it, to be told once all that came before has been sent.
     failure: Option<Error>,
     _permit: Permit,
 }
 
 impl Streamed {
-    /// `what` names the request in the log.
-    pub fn new(size: BodySize, bytes: BoxStream<'static, Result<Bytes, Error>>, what: String, permit: Permit) -> Self {
-        Self { size, bytes, what, failure: None, _permit: permit }
+    /// For `request`, on whose behalf this is called.
+    pub fn new(
+        size: BodySize,
+        bytes: BoxStream<'static, Result<Bytes, Error>>,
+        request: &HttpRequest,
+        permit: Permit,
+    ) -> Self {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        Self { size, bytes, method, path, behalf: Behalf::current(), failure: None, _permit: permit }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            match self.bytes.poll_next_unpin(cx) {
+                // An empty piece would be the end mark of a chunked body.
+                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
+                Poll::Ready(Some(Err(error))) => {
+                    log_cut(&self.method, &self.path, &error);
+                    // The server drops what it has not written yet, the head included: it is to write first.
+                    self.failure = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                other => return other,
+            }
+        }
     }
 }
 
@@ -89,27 +117,15 @@ impl MessageBody for Streamed {
         if let Some(error) = self.failure.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        loop {
-            match self.bytes.poll_next_unpin(cx) {
-                // An empty piece would be the end mark of a chunked body.
-                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
-                Poll::Ready(Some(Err(error))) => {
-                    log_cut(&self.what, &error);
-                    // The server drops what it has not written yet, the head included: it is to write first.
-                    self.failure = Some(error);
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                other => return other,
-            }
-        }
+        self.behalf.clone().enter(|| self.poll_bytes(cx))
     }
 }
 
-fn log_cut(what: &str, error: &Error) {
+fn log_cut(method: &Method, path: &str, error: &Error) {
     let level = match error.kind() {
         Kind::Corrupt | Kind::Internal | Kind::NoSpace => log::Level::Error,
         Kind::Invalid | Kind::TooLarge | Kind::Overloaded | Kind::Unavailable => log::Level::Warn,
     };
-    log::log!(level, "answer cut off {what} cause={:?}", error.to_string());
+    let (method, cause) = (method.as_str(), error.to_string());
+    log::log!(level, method, path, cause; "answer cut off");
 }

@@ -23,6 +23,7 @@ mod instances;
 mod integrity;
 #[allow(dead_code, reason = "the fault tests use the rest")]
 mod load;
+mod logs;
 mod metrics;
 mod migration;
 mod migration_live;
