@@ -3,14 +3,19 @@
 //! Every failure is one short line, sent as `X-Exception` (which clients of Filetracker show) and
 //! as the body. It never holds paths of this machine or the cause; those go to the log, once.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::body::MessageBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use s3dedup_actors::model::{Error, InvalidName, Kind};
 
 /// The header that carries the line.
 pub const X_EXCEPTION: HeaderName = HeaderName::from_static("x-exception");
+
+/// Makes browsers ask for a token: it is the password, the user does not matter.
+const CHALLENGE: &str = "Basic realm=\"s3dedup\", charset=\"UTF-8\"";
 
 const LINE_CHARS_MAX: usize = 200;
 
@@ -33,6 +38,22 @@ impl Failure {
     /// 400: the request is wrong.
     pub fn bad_request(line: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, line)
+    }
+
+    /// 401: it must be shown who asks.
+    pub fn unauthorized(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, line)
+    }
+
+    /// 403: who asks may not do that.
+    pub fn forbidden(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, line)
+    }
+
+    /// 429: who asks is to wait.
+    pub fn too_many(retry_after: Duration, line: impl Into<String>) -> Self {
+        let seconds = u8::try_from(retry_after.as_secs().saturating_add(1)).unwrap_or(u8::MAX);
+        Self { retry_after_seconds: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, line) }
     }
 
     /// 404: there is no such thing.
@@ -89,6 +110,9 @@ impl Failure {
         response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
         if let Ok(value) = HeaderValue::from_str(&line) {
             response.insert_header((X_EXCEPTION, value));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, CHALLENGE));
         }
         if let Some(methods) = self.allow {
             response.insert_header((ALLOW, methods));

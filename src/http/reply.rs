@@ -1,8 +1,11 @@
 //! Bodies of answers.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
@@ -58,23 +61,56 @@ impl MessageBody for TextWhileDraining {
     }
 }
 
-/// Bytes from the engine. The request keeps its slot until the last of them is sent.
+/// Bytes from the engine. The request keeps its slot until the last of them is sent, or until its client has taken none
+/// for too long.
 ///
 /// An error, or an end before the announced size, cuts the connection: the client sees a short
 /// body, never a complete wrong one.
 pub struct Streamed {
     size: BodySize,
-    bytes: BoxStream<'static, Result<Bytes, Error>>,
+    /// `None` once its client was given up.
+    flow: Rc<RefCell<Option<Flow>>>,
     what: String,
     /// What ends it, to be told once all that came before has been sent.
     failure: Option<Error>,
+}
+
+/// What an answer holds on to while it is sent.
+struct Flow {
+    bytes: BoxStream<'static, Result<Bytes, Error>>,
+    /// Since when the next piece could have been asked for. `None` while the client waits for us.
+    offered: Option<Instant>,
     _permit: Permit,
 }
 
 impl Streamed {
-    /// `what` names the request in the log.
-    pub fn new(size: BodySize, bytes: BoxStream<'static, Result<Bytes, Error>>, what: String, permit: Permit) -> Self {
-        Self { size, bytes, what, failure: None, _permit: permit }
+    /// `what` names the request in the log;
+    /// `patience` is how long its client may take nothing.
+    pub fn new(
+        size: BodySize,
+        bytes: BoxStream<'static, Result<Bytes, Error>>,
+        what: String,
+        permit: Permit,
+        patience: Duration,
+    ) -> Self {
+        let flow = Rc::new(RefCell::new(Some(Flow { bytes, offered: None, _permit: permit })));
+        actix_web::rt::spawn(give_up_stalled(Rc::downgrade(&flow), patience, what.clone()));
+        Self { size, flow, what, failure: None }
+    }
+}
+
+/// Lets go of what an answer holds when its client takes nothing of it. The server asks for a piece only when there is room
+/// for it, so nobody else would notice; the connection itself ends when the client asks again, or by its user timeout.
+async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, what: String) {
+    loop {
+        actix_web::rt::time::sleep(patience / 4).await;
+        let Some(flow) = flow.upgrade() else { return };
+        let mut flow = flow.borrow_mut();
+        let Some(now) = flow.as_ref() else { return };
+        if now.offered.is_some_and(|offered| offered.elapsed() >= patience) {
+            *flow = None;
+            return log::info!("answer cut off {what}: its client took nothing seconds={}", patience.as_secs());
+        }
     }
 }
 
@@ -89,18 +125,28 @@ impl MessageBody for Streamed {
         if let Some(error) = self.failure.take() {
             return Poll::Ready(Some(Err(error)));
         }
+        let this = &mut *self;
+        let mut flow = this.flow.borrow_mut();
+        let Some(Flow { bytes, offered, .. }) = flow.as_mut() else {
+            return Poll::Ready(Some(Err(Error::new(Kind::Overloaded, "the client took nothing for too long"))));
+        };
+        *offered = None;
         loop {
-            match self.bytes.poll_next_unpin(cx) {
+            match bytes.poll_next_unpin(cx) {
                 // An empty piece would be the end mark of a chunked body.
                 Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
                 Poll::Ready(Some(Err(error))) => {
-                    log_cut(&self.what, &error);
+                    log_cut(&this.what, &error);
                     // The server drops what it has not written yet, the head included: it is to write first.
-                    self.failure = Some(error);
+                    this.failure = Some(error);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                other => return other,
+                Poll::Ready(piece) => {
+                    *offered = Some(Instant::now());
+                    return Poll::Ready(piece);
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
     }

@@ -67,6 +67,10 @@ impl Families {
 
     fn server(&mut self, observer: &Observer) {
         self.gauge("s3dedup_uptime_seconds", "Time since the start.", observer.uptime().as_secs_f64());
+        if let Some(expiry) = observer.certificate_expiry() {
+            let help = "When the certificate of this server ends.";
+            self.gauge("s3dedup_tls_certificate_expiry_timestamp_seconds", help, expiry as f64);
+        }
         let facts = observer.facts();
         let labels = [
             ("version", env!("CARGO_PKG_VERSION")),
