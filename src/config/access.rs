@@ -47,7 +47,7 @@ impl Access {
 }
 
 /// Section `tls`. Both are there or none.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Tls {
     /// The certificate, and those it was signed by.
     pub cert_file: Option<PathBuf>,

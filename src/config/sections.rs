@@ -35,7 +35,8 @@ pub struct Config {
     pub filetracker: Filetracker,
     /// Who may do what.
     pub access: Access,
-    /// Encryption of connections.
+    /// Encryption of connections. Empty without it.
+    #[serde(default)]
     pub tls: Tls,
     /// Bounds on what clients may use.
     pub limits: Limits,

@@ -115,12 +115,12 @@ mod tests {
         let crowd = Crowd { connections_max: 2, proxies: "10.0.0.9".parse().unwrap() };
         let seats = Seats { crowd, taken: Arc::default() };
         let take = |text: &str| seats.take(text.parse().unwrap());
-        let (first, _second) = (take("10.0.0.1").unwrap().unwrap(), take("10.0.0.1").unwrap().unwrap());
+        let (first, second) = (take("10.0.0.1").unwrap().unwrap(), take("10.0.0.1").unwrap().unwrap());
         assert_eq!(take("10.0.0.1").err(), Some(2));
         assert!(take("10.0.0.2").is_ok() && take("10.0.0.9").unwrap().is_none());
         drop(first);
         assert!(take("10.0.0.1").is_ok());
-        drop(_second);
+        drop(second);
         assert!(seats.taken.lock().unwrap().is_empty());
     }
 }
