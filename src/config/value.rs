@@ -287,4 +287,17 @@ mod tests {
     fn long_values_are_cut_in_errors() {
         assert!(text("bucket.port", &"é".repeat(1000)).unwrap_err().len() < 200);
     }
+
+    #[test]
+    fn listeners_and_networks() {
+        for right in ["127.0.0.1:9090", "[::1]:9090", "localhost:0"] {
+            assert_eq!(text("access.admin_listen", right), Ok(Parsed::Text(right.to_owned())));
+        }
+        for wrong in ["9090", ":9090", "::1:9090", "host:port", "host:70000", "host", "a b:1", "http://host:1"] {
+            assert!(text("access.admin_listen", wrong).is_err(), "{wrong}");
+        }
+        assert!(text("access.trusted_proxies", "10.0.0.0/8, ::1").is_ok());
+        let error = text("access.trusted_proxies", "10.0.0.0/8 proxy.example").unwrap_err();
+        assert_eq!(error, "\"10.0.0.0/8 proxy.example\" has a length that is no number");
+    }
 }

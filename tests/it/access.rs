@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::browser::Browser;
 use crate::support::python::{run_script, run_shell};
 use crate::support::server::{Builder, free_port};
 use crate::support::{Noise, Request, TestServer, eventually, upload};
@@ -315,6 +316,20 @@ fn files_are_migrated_from_a_server_that_wants_a_token() {
     let mut new = new;
     new.start_again();
     assert_eq!(new.list(""), ["a/b"]);
+}
+
+#[test]
+fn a_browser_shows_the_dashboard_to_who_has_a_token() {
+    let tokens = Tokens::new();
+    let server = tokens.server().start();
+    let browser = Browser::open(1100, 900, false);
+    browser.go(&format!("http://{}/ui", server.address()));
+    assert_eq!(browser.value("document.querySelectorAll('script').length"), 0);
+    browser.go(&format!("http://ops:{}@{}/ui#/overview", tokens.admin, server.address()));
+    browser.wait_for("document.querySelector('.figures')");
+    browser.wait_for("document.querySelectorAll('#state .pill').length === 3");
+    assert_eq!(browser.value("document.querySelector('#trouble').hidden"), true);
+    assert!(!browser.value("document.documentElement.outerHTML").to_string().contains(&tokens.admin));
 }
 
 /// Ways to write the path of a page that are not the page.
