@@ -8,6 +8,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::rt::spawn;
+use actix_web::rt::task::JoinHandle;
+use actix_web::rt::time::sleep;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -73,6 +76,15 @@ pub struct Streamed {
     what: String,
     /// What ends it, to be told once all that came before has been sent.
     failure: Option<Error>,
+    /// Looks after the client.
+    watch: JoinHandle<()>,
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        // Many short answers would leave many that still sleep.
+        self.watch.abort();
+    }
 }
 
 /// What an answer holds on to while it is sent.
@@ -84,8 +96,7 @@ struct Flow {
 }
 
 impl Streamed {
-    /// `what` names the request in the log;
-    /// `patience` is how long its client may take nothing.
+    /// `what` names the request in the log; `patience` is how long its client may take nothing.
     pub fn new(
         size: BodySize,
         bytes: BoxStream<'static, Result<Bytes, Error>>,
@@ -94,8 +105,8 @@ impl Streamed {
         patience: Duration,
     ) -> Self {
         let flow = Rc::new(RefCell::new(Some(Flow { bytes, offered: None, _permit: permit })));
-        actix_web::rt::spawn(give_up_stalled(Rc::downgrade(&flow), patience, what.clone()));
-        Self { size, flow, what, failure: None }
+        let watch = spawn(give_up_stalled(Rc::downgrade(&flow), patience, what.clone()));
+        Self { size, flow, what, failure: None, watch }
     }
 }
 
@@ -103,7 +114,7 @@ impl Streamed {
 /// for it, so nobody else would notice; the connection itself ends when the client asks again, or by its user timeout.
 async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, what: String) {
     loop {
-        actix_web::rt::time::sleep(patience / 4).await;
+        sleep(patience / 4).await;
         let Some(flow) = flow.upgrade() else { return };
         let mut flow = flow.borrow_mut();
         let Some(now) = flow.as_ref() else { return };
