@@ -4,10 +4,11 @@
 //! as the body, there with the id of the request. It never holds paths of this machine or the cause; those go to the log,
 //! once, with the same id.
 
+use std::time::Duration;
+
 use actix_web::body::MessageBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::ACCEPT;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse};
 use s3dedup_actors::model::{Error, InvalidName, Kind, RequestId};
 use serde_json::json;
@@ -16,6 +17,9 @@ use super::asked;
 
 /// The header that carries the line.
 pub const X_EXCEPTION: HeaderName = HeaderName::from_static("x-exception");
+
+/// Makes browsers ask for a token: it is the password, the user does not matter.
+const CHALLENGE: &str = "Basic realm=\"s3dedup\", charset=\"UTF-8\"";
 
 const LINE_CHARS_MAX: usize = 200;
 
@@ -55,6 +59,22 @@ impl Failure {
     /// 400: the request is wrong.
     pub fn bad_request(line: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, line)
+    }
+
+    /// 401: it must be shown who asks.
+    pub fn unauthorized(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, line)
+    }
+
+    /// 403: who asks may not do that.
+    pub fn forbidden(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, line)
+    }
+
+    /// 429: who asks is to wait.
+    pub fn too_many(retry_after: Duration, line: impl Into<String>) -> Self {
+        let seconds = u8::try_from(retry_after.as_secs().saturating_add(1)).unwrap_or(u8::MAX);
+        Self { retry_after_seconds: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, line) }
     }
 
     /// 404: there is no such thing.
@@ -123,6 +143,9 @@ impl Failure {
         response.insert_header((CONTENT_TYPE, media_type));
         if let Ok(value) = HeaderValue::from_str(&line) {
             response.insert_header((X_EXCEPTION, value));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, CHALLENGE));
         }
         if let Some(methods) = self.allow {
             response.insert_header((ALLOW, methods));

@@ -8,8 +8,10 @@ pub mod access;
 pub mod admin;
 pub mod body;
 pub mod connection;
+pub mod doors;
 pub mod error;
 pub mod filetracker;
+pub mod guard;
 pub mod health;
 pub mod path;
 pub mod query;
@@ -26,8 +28,10 @@ use s3dedup_actors::{Behalf, Engine};
 
 use access::Access;
 use body::{DrainLimits, Incoming, Pace};
+use doors::Doors;
 use error::{Failure, Told};
-use path::Prefix;
+use guard::Guard;
+use path::{Prefix, Target};
 use reply::TextWhileDraining;
 use stopping::Stopping;
 
@@ -36,7 +40,7 @@ use crate::observe::Observer;
 pub use connection::on_connect;
 
 /// Settings of the front end.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct HttpSettings {
     /// The path everything is served under, such as `/ft`; empty for the root.
     pub prefix: String,
@@ -48,6 +52,12 @@ pub struct HttpSettings {
     pub tcp_user_timeout: Duration,
     /// Whether every request gets a line in the log.
     pub access_log: bool,
+    /// How long a client may take nothing of an answer that is being made.
+    pub stalled_reader: Duration,
+    /// Who may ask what.
+    pub guard: Guard,
+    /// Which listener serves what.
+    pub doors: Doors,
 }
 
 impl Default for HttpSettings {
@@ -58,6 +68,9 @@ impl Default for HttpSettings {
             body_min_rate: 0,
             tcp_user_timeout: Duration::from_secs(60),
             access_log: false,
+            stalled_reader: Duration::from_secs(60),
+            guard: Guard::default(),
+            doors: Doors::One,
         }
     }
 }
@@ -68,6 +81,9 @@ pub struct Front {
     observer: Observer,
     prefix: Prefix,
     pace: Pace,
+    stalled_reader: Duration,
+    guard: Guard,
+    doors: Doors,
     stopping: Stopping,
     access_log: bool,
 }
@@ -86,6 +102,9 @@ pub fn configure(
         observer,
         prefix: Prefix::new(&settings.prefix),
         pace: Pace { idle: settings.body_idle, bytes_per_second_min: settings.body_min_rate },
+        stalled_reader: settings.stalled_reader,
+        guard: settings.guard,
+        doors: settings.doors,
         stopping,
         access_log: settings.access_log,
     });
@@ -146,17 +165,41 @@ async fn answer(
     body: &mut Incoming,
 ) -> (&'static str, Result<HttpResponse, Failure>) {
     let path = request.uri().path();
-    if let Some((endpoint, page)) = admin::route(path) {
-        return (endpoint, admin::serve(front, request, page).await);
-    }
+    // For whoever runs and balances servers, at every door and without a token.
     if let Some((endpoint, question)) = health::route(path) {
         return (endpoint, health::serve(front, request, question).await);
     }
-    match path::target(&front.prefix, path) {
-        Ok(target) if front.stopping.refuses() => (target.endpoint(), Err(Failure::stopping())),
-        Ok(target) => (target.endpoint(), filetracker::serve(front, request, target, body).await),
-        Err(failure) => ("other", Err(failure)),
+    let served = front.doors.of(request);
+    match admin::route(path) {
+        Some((endpoint, page)) if served.admin => {
+            let answer = match front.guard.page(request, page) {
+                Ok(()) => admin::serve(front, request, page).await,
+                Err(failure) => Err(failure),
+            };
+            (endpoint, answer)
+        }
+        None if served.clients => {
+            let target = path::target(&front.prefix, path);
+            let endpoint = target.as_ref().map_or("other", Target::endpoint);
+            (endpoint, protocol(front, request, target, body).await)
+        }
+        _ => ("other", Err(Failure::not_found("nothing is served here"))),
     }
+}
+
+/// The answer to a request of a protocol. What is not served is told to those only who may ask.
+async fn protocol(
+    front: &Front,
+    request: &HttpRequest,
+    target: Result<Target, Failure>,
+    body: &mut Incoming,
+) -> Result<HttpResponse, Failure> {
+    front.guard.protocol(request)?;
+    let target = target?;
+    if front.stopping.refuses() {
+        return Err(Failure::stopping());
+    }
+    filetracker::serve(front, request, target, body).await
 }
 
 /// What was asked for, for the log. Queries may hold secrets.

@@ -4,9 +4,11 @@ const ANSWER_MAX_MS = 8000;
 
 // What a server says to a question; an error has a line for people.
 export async function ask(target) {
+  // The page may have been opened by a URL with a token in it; browsers refuse to ask by such a one.
+  const url = new URL(target, location.origin);
   let answer;
   try {
-    answer = await fetch(target, { signal: AbortSignal.timeout(ANSWER_MAX_MS), headers: { Accept: "application/json" } });
+    answer = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MAX_MS), headers: { Accept: "application/json" } });
   } catch {
     throw new Error("the server does not answer");
   }
