@@ -34,6 +34,7 @@ pub fn routes(
             proxies: config.access.trusted_proxies(),
         },
         doors,
+        access_log: config.logging.access,
         ..HttpSettings::default()
     };
     http::configure(settings, observer, stopping)

@@ -59,7 +59,7 @@ impl std::error::Error for StartError {}
 
 /// Serves until stopped; returns the exit code.
 pub fn run(config: &Config) -> u8 {
-    logging::init(&config.logging);
+    let _flush = logging::init_server(&config.logging);
     let served = Signals::listen().and_then(|signals| actix_rt::System::new().block_on(serve(config, signals)));
     served.unwrap_or_else(|error| {
         log::error!("cannot start: {error}");

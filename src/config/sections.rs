@@ -63,6 +63,28 @@ pub struct Logging {
     pub level: Level,
     /// One JSON object a line.
     pub json: bool,
+    /// A file that gets every line as a JSON object.
+    pub json_path: Option<PathBuf>,
+    /// When that file is put aside.
+    pub json_rotate: Rotate,
+    /// Its bytes, when its size decides that.
+    pub json_max_bytes: u64,
+    /// Files put aside that stay.
+    pub json_keep: usize,
+    /// A line for every request.
+    pub access: bool,
+}
+
+/// When a log file is put aside and a new one begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rotate {
+    /// Every day, in UTC.
+    Daily,
+    /// When it is large enough.
+    Size,
+    /// By somebody else.
+    Never,
 }
 
 /// Levels of the log.

@@ -4,6 +4,7 @@
 //! in ways of its own. Every failure is answered by [`error`].
 
 pub mod accept;
+pub mod access;
 pub mod admin;
 pub mod body;
 pub mod connection;
@@ -15,6 +16,7 @@ pub mod health;
 pub mod path;
 pub mod query;
 pub mod reply;
+pub mod request_id;
 pub mod stopping;
 pub mod upload;
 
@@ -22,11 +24,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Version};
 use actix_web::{HttpRequest, HttpResponse, web};
-use s3dedup_actors::Engine;
+use s3dedup_actors::{Behalf, Engine};
 
+use access::Access;
 use body::{DrainLimits, Incoming, Pace};
 use doors::Doors;
-use error::Failure;
+use error::{Failure, Told};
 use guard::Guard;
 use path::{Prefix, Target};
 use reply::TextWhileDraining;
@@ -53,6 +56,8 @@ pub struct HttpSettings {
     pub guard: Guard,
     /// Which listener serves what.
     pub doors: Doors,
+    /// Whether every request gets a line in the log.
+    pub access_log: bool,
 }
 
 impl Default for HttpSettings {
@@ -65,6 +70,7 @@ impl Default for HttpSettings {
             stalled_reader: Duration::from_secs(60),
             guard: Guard::default(),
             doors: Doors::One,
+            access_log: false,
         }
     }
 }
@@ -79,6 +85,7 @@ pub struct Front {
     guard: Guard,
     doors: Doors,
     stopping: Stopping,
+    access_log: bool,
 }
 
 /// Makes the configuration of an `App` that serves everything.
@@ -99,37 +106,56 @@ pub fn configure(
         guard: settings.guard,
         doors: settings.doors,
         stopping,
+        access_log: settings.access_log,
     });
     move |config| {
         config.app_data(front.clone()).default_service(web::to(serve));
     }
 }
 
+/// Answers on behalf of the request: whatever is logged on the way carries its id, and so does the answer.
 async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
+    let behalf = Behalf::of(request_id::of(request.headers()));
+    behalf.clone().scope(serve_for(behalf, request, payload, front)).await
+}
+
+async fn serve_for(
+    behalf: Behalf,
+    request: HttpRequest,
+    payload: web::Payload,
+    front: web::Data<Front>,
+) -> HttpResponse {
     let begun = Instant::now();
     let mut body = Incoming::new(payload, front.pace);
+    let access = front.access_log.then(|| Access::begin(&request, behalf.clone(), begun));
     let (endpoint, answer) = answer(&front, &request, &mut body).await;
+    let received = body.received();
     let mut close = front.stopping.is_announced();
     let mut response = match answer {
         Ok(response) => response,
         Err(failure) => {
-            failure.log(&what(&request));
+            failure.log(&request);
             close |= failure.closes();
             let limits = if failure.closes() { DrainLimits::GIVEN_UP } else { DrainLimits::REFUSED };
+            let told = Told { id: behalf.id(), is_json: error::wants_json(&request) };
             let drain = body.drain(limits);
-            failure.into_response(|text| TextWhileDraining::new(text, drain))
+            failure.into_response(told, |text| TextWhileDraining::new(text, drain))
         }
     };
     front.observer.traffic().note(request.method(), endpoint, response.status(), begun.elapsed());
-    let status = response.status().as_u16();
-    log::debug!("request served {} status={status}", what(&request));
+    let ((method, path), status) = (asked(&request), response.status().as_u16());
+    log::debug!(method, path, status; "request served");
     let head = response.head_mut();
     // As the old server spelled them, for people and scripts that compare.
     head.set_camel_case_headers(true);
+    request_id::show(&behalf, head);
     if close {
         head.set_connection_type(ConnectionType::Close);
     }
-    response
+    match access {
+        Some(access) => access.follow(response, received),
+        None => response,
+    }
 }
 
 /// The answer, and the name of its route: there are few of these, whatever is asked for.
@@ -176,9 +202,9 @@ async fn protocol(
     filetracker::serve(front, request, target, body).await
 }
 
-/// Names a request in the log.
-fn what(request: &HttpRequest) -> String {
-    format!("method={} path={:?}", request.method(), request.uri().path())
+/// What was asked for, for the log. Queries may hold secrets.
+fn asked(request: &HttpRequest) -> (&str, &str) {
+    (request.method().as_str(), request.uri().path())
 }
 
 /// Lets an answer of unknown length end with the connection where the client knows no chunks.

@@ -7,15 +7,17 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use actix_web::HttpRequest;
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Method;
 use actix_web::rt::spawn;
 use actix_web::rt::task::JoinHandle;
 use actix_web::rt::time::sleep;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use s3dedup_actors::Permit;
 use s3dedup_actors::model::{Error, Kind};
+use s3dedup_actors::{Behalf, Permit};
 
 use super::body::Drain;
 
@@ -73,7 +75,10 @@ pub struct Streamed {
     size: BodySize,
     /// `None` once its client was given up.
     flow: Rc<RefCell<Option<Flow>>>,
-    what: String,
+    method: Method,
+    path: String,
+    /// Its bytes are asked for when the request is over for everybody else.
+    behalf: Behalf,
     /// What ends it, to be told once all that came before has been sent.
     failure: Option<Error>,
     /// Looks after the client.
@@ -96,23 +101,52 @@ struct Flow {
 }
 
 impl Streamed {
-    /// `what` names the request in the log; `patience` is how long its client may take nothing.
+    /// For `request`, on whose behalf this is called. Its client may take nothing for as long as `patience`.
     pub fn new(
         size: BodySize,
         bytes: BoxStream<'static, Result<Bytes, Error>>,
-        what: String,
+        request: &HttpRequest,
         permit: Permit,
         patience: Duration,
     ) -> Self {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let flow = Rc::new(RefCell::new(Some(Flow { bytes, offered: None, _permit: permit })));
-        let watch = spawn(give_up_stalled(Rc::downgrade(&flow), patience, what.clone()));
-        Self { size, flow, what, failure: None, watch }
+        let behalf = Behalf::current();
+        let watch = give_up_stalled(Rc::downgrade(&flow), patience, method.clone(), path.clone());
+        let watch = spawn(behalf.clone().scope(watch));
+        Self { size, flow, method, path, behalf, failure: None, watch }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let mut flow = self.flow.borrow_mut();
+        let Some(Flow { bytes, offered, .. }) = flow.as_mut() else {
+            return Poll::Ready(Some(Err(Error::new(Kind::Overloaded, "the client took nothing for too long"))));
+        };
+        *offered = None;
+        loop {
+            match bytes.poll_next_unpin(cx) {
+                // An empty piece would be the end mark of a chunked body.
+                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
+                Poll::Ready(Some(Err(error))) => {
+                    log_cut(&self.method, &self.path, &error);
+                    // The server drops what it has not written yet, the head included: it is to write first.
+                    self.failure = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(piece) => {
+                    *offered = Some(Instant::now());
+                    return Poll::Ready(piece);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
     }
 }
 
 /// Lets go of what an answer holds when its client takes nothing of it. The server asks for a piece only when there is room
 /// for it, so nobody else would notice; the connection itself ends when the client asks again, or by its user timeout.
-async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, what: String) {
+async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, method: Method, path: String) {
     loop {
         sleep(patience / 4).await;
         let Some(flow) = flow.upgrade() else { return };
@@ -120,7 +154,8 @@ async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, 
         let Some(now) = flow.as_ref() else { return };
         if now.offered.is_some_and(|offered| offered.elapsed() >= patience) {
             *flow = None;
-            return log::info!("answer cut off {what}: its client took nothing seconds={}", patience.as_secs());
+            let (method, path, seconds) = (method.as_str(), path.as_str(), patience.as_secs());
+            return log::info!(method, path, seconds; "answer cut off: its client took nothing");
         }
     }
 }
@@ -136,37 +171,15 @@ impl MessageBody for Streamed {
         if let Some(error) = self.failure.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let this = &mut *self;
-        let mut flow = this.flow.borrow_mut();
-        let Some(Flow { bytes, offered, .. }) = flow.as_mut() else {
-            return Poll::Ready(Some(Err(Error::new(Kind::Overloaded, "the client took nothing for too long"))));
-        };
-        *offered = None;
-        loop {
-            match bytes.poll_next_unpin(cx) {
-                // An empty piece would be the end mark of a chunked body.
-                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
-                Poll::Ready(Some(Err(error))) => {
-                    log_cut(&this.what, &error);
-                    // The server drops what it has not written yet, the head included: it is to write first.
-                    this.failure = Some(error);
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Poll::Ready(piece) => {
-                    *offered = Some(Instant::now());
-                    return Poll::Ready(piece);
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        self.behalf.clone().enter(|| self.poll_bytes(cx))
     }
 }
 
-fn log_cut(what: &str, error: &Error) {
+fn log_cut(method: &Method, path: &str, error: &Error) {
     let level = match error.kind() {
         Kind::Corrupt | Kind::Internal | Kind::NoSpace => log::Level::Error,
         Kind::Invalid | Kind::TooLarge | Kind::Overloaded | Kind::Unavailable => log::Level::Warn,
     };
-    log::log!(level, "answer cut off {what} cause={:?}", error.to_string());
+    let (method, cause) = (method.as_str(), error.to_string());
+    log::log!(level, method, path, cause; "answer cut off");
 }

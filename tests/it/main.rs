@@ -25,6 +25,7 @@ mod integrity;
 mod limits;
 #[allow(dead_code, reason = "the fault tests use the rest")]
 mod load;
+mod logs;
 mod metrics;
 mod migration;
 mod migration_live;

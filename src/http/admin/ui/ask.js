@@ -14,6 +14,16 @@ export async function ask(target) {
   }
   // A server that is not ready says so in JSON, too.
   if (answer.ok || target === "/ready") return answer.json();
-  const line = (await answer.text()).trim().slice(0, 200);
+  const line = told(await answer.text()).trim().slice(0, 200);
   throw new Error(line || `the server answers ${answer.status}`);
+}
+
+// What a failure says: the server has it as JSON, what stands between may have anything.
+function told(text) {
+  try {
+    const { error, request_id: id } = JSON.parse(text);
+    return id ? `${error} (request ${id})` : `${error}`;
+  } catch {
+    return text;
+  }
 }
