@@ -12,7 +12,7 @@ use crate::model::{BlobInfo, BlobKey, Digest, Entry, EntryKey, Error, Kind, Resu
 use crate::store::blob::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes};
 use crate::store::meta::{
     CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
-    PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
+    PutPlan, Survey, Totals, UnusedContent, UnusedPage,
 };
 
 /// What happens instead of the next calls.
@@ -242,8 +242,8 @@ impl MetaStore for FaultyMeta {
         self.inner.forget(keys).await
     }
 
-    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
-        self.inner.list_contents(after, rows).await
+    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
+        self.inner.survey(after, rows).await
     }
 
     async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {

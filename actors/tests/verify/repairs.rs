@@ -215,7 +215,7 @@ async fn a_lost_database_is_rebuilt_and_its_names_imported() {
             assert_eq!(world.files(), files);
             // Names of objects are not used again.
             world.put("new", b"a new content").await;
-            let contents = world.stores.metadata.list_contents(None, 100).await.unwrap();
+            let contents = world.stores.metadata.survey(Vec::new(), 100).await.unwrap().contents;
             let new = contents.iter().find(|content| content.digest == digest(b"a new content")).unwrap();
             let s3dedup_actors::model::Recipe::Whole(blob) = &new.recipe else { unreachable!() };
             assert_eq!(blob.key.generation, 7);

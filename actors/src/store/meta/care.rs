@@ -191,10 +191,6 @@ pub trait MetaCare: MetaStore {
     /// the store. At most `findings_max` findings are told. Rows that cannot be read are told, too.
     async fn audit(&self, findings_max: usize) -> Result<Audit>;
 
-    /// Stored contents, by digest, after a digest or the beginning of one. Rows that cannot be read are told, and what is
-    /// behind them is read all the same.
-    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey>;
-
     /// Names that hold one of the contents, at most `each_max` for each.
     async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>>;
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::clean::{Columns, PER_TRANSACTION, limit, survey};
+use super::clean::{Columns, PER_TRANSACTION, limit};
 use super::database::{Again, Sql};
 use super::names::split;
 use super::read::{blob_key, column, damaged, digest, unsigned};
@@ -13,7 +13,6 @@ use super::{PostgresStore, audit};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp};
 use crate::store::meta::{
     Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
-    Survey,
 };
 
 const HOLDERS: Sql = Sql {
@@ -89,10 +88,6 @@ const SPEND_GENERATION: Sql =
 impl MetaCare for PostgresStore {
     async fn audit(&self, findings_max: usize) -> Result<Audit> {
         audit::audit(self, findings_max).await
-    }
-
-    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
-        survey(&self.database, &after, rows).await
     }
 
     async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
