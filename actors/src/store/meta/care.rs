@@ -173,6 +173,17 @@ pub enum SetOutcome {
     Refused,
 }
 
+/// The answer to [`MetaCare::restore`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restored {
+    /// The name holds the content now.
+    Held,
+    /// The name has a newer version, or another content of the same one, which stays.
+    Newer,
+    /// The content has no row: nothing was changed.
+    Unknown,
+}
+
 /// An object that nobody may use or delete.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quarantined {
@@ -196,6 +207,10 @@ pub trait MetaCare: MetaStore {
 
     /// Names with what they hold, in the order of namespaces and names, after the name `after`.
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>>;
+
+    /// Makes a name hold a content again. That is not asked to be readable: an upload or a repair may bring it back, for
+    /// all its names. May be repeated.
+    async fn restore(&self, key: EntryKey, stamp: Stamp, digest: Digest) -> Result<Restored>;
 
     /// How many names hold each of these contents.
     async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>>;

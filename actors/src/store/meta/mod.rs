@@ -19,7 +19,7 @@ mod sqlite;
 
 pub use browse::{FileRow, FilesPage, MetaBrowser, SharedContent};
 pub use care::{
-    Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome, Survey, Unreadable,
+    Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, Restored, SetBlob, SetOutcome, Survey, Unreadable,
 };
 pub use journal::{Fate, Migration, MigrationCounts, MigrationId, MigrationJournal, MigrationState, Trouble};
 pub use mirror::{ClaimId, Claimed, KnownHere, Mark, MarkSummary, MirrorJournal, Origin, Settled};

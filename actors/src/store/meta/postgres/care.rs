@@ -6,13 +6,14 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::clean::{Columns, PER_TRANSACTION, limit};
 use super::database::{Again, Sql};
-use super::names::split;
+use super::names::{StoredName, split};
 use super::read::{blob_key, column, damaged, digest, unsigned};
 use super::write::signed;
 use super::{PostgresStore, audit};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp};
 use crate::store::meta::{
-    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
+    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, Restored, SetBlob,
+    SetOutcome,
 };
 
 const HOLDERS: Sql = Sql {
@@ -28,6 +29,11 @@ const NAMES: Sql = Sql {
         WHERE (e.namespace, e.name) >= ($1, $2) AND (e.namespace, e.name, e.rest) > ($1, $2, $3)
         ORDER BY e.namespace, e.name, e.rest LIMIT $4",
     types: &[Type::INT4, Type::TEXT, Type::TEXT, Type::INT8],
+};
+
+const RESTORE: Sql = Sql {
+    text: "SELECT s3dedup.restore($1, $2, $3, $4, $5, $6, $7)",
+    types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::TEXT, Type::BYTEA, Type::INT8, Type::BYTEA],
 };
 
 const REFERENCES: Sql = Sql {
@@ -114,6 +120,20 @@ impl MetaCare for PostgresStore {
             })
         };
         rows.iter().map(named).collect()
+    }
+
+    async fn restore(&self, key: EntryKey, stamp: Stamp, digest: Digest) -> Result<Restored> {
+        let name = StoredName::new(&key);
+        let (modified, digest) = (stamp.seconds(), digest.as_bytes().as_slice());
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&name.namespace, &name.name, &name.rest, &name.rest_hash, &modified, &digest];
+        let rows = self.database.write(Again::Harmless, &RESTORE, &parameters).await?;
+        match column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)? {
+            "held" => Ok(Restored::Held),
+            "newer" => Ok(Restored::Newer),
+            "unknown" => Ok(Restored::Unknown),
+            _ => Err(damaged("an unknown outcome")),
+        }
     }
 
     async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {

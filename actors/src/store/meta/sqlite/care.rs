@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::clean::{add_condemned, read_digest};
 use super::put::{
-    clear_damaged, execute, insert_content, insert_representation, logical_size, note_damaged, references, take_intent,
+    clear_damaged, execute, insert_content, insert_representation, logical_size, note_damaged, references, restore,
+    take_intent,
 };
 use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
@@ -13,7 +14,8 @@ use super::{SqliteStore, audit, damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
 use crate::store::meta::care::HELD;
 use crate::store::meta::{
-    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
+    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, Restored, SetBlob,
+    SetOutcome,
 };
 
 #[async_trait]
@@ -28,6 +30,10 @@ impl MetaCare for SqliteStore {
 
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>> {
         self.read(move |connection| names(connection, after.as_ref(), rows)).await
+    }
+
+    async fn restore(&self, key: EntryKey, stamp: Stamp, digest: Digest) -> Result<Restored> {
+        self.writer.run(move |write| restore(write, &key, stamp, digest)).await
     }
 
     async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {

@@ -10,7 +10,9 @@ use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp, StoredBlob};
 use crate::store::meta::care::HEALED;
-use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, NewIntent, Origin, PlanPut, PutCommit, PutPlan};
+use crate::store::meta::{
+    CommitPut, DeleteOutcome, IntentId, NewIntent, Origin, PlanPut, PutCommit, PutPlan, Restored,
+};
 
 /// What a name holds now.
 struct Current {
@@ -123,6 +125,30 @@ fn hold(
 ) -> Result<bool> {
     // A name may outlive what it holds, when rows or objects were lost: the content is to be uploaded anew then.
     let Some(size) = known_size(connection, digest)? else { return Ok(false) };
+    point(connection, key, stamp, (digest, size), current)?;
+    Ok(true)
+}
+
+/// See [`MetaCare::restore`](crate::store::meta::MetaCare::restore).
+pub(super) fn restore(connection: &Write<'_>, key: &EntryKey, stamp: Stamp, digest: Digest) -> Result<Restored> {
+    let current = current(connection, key)?;
+    let stays = |now: &Current| now.stamp > stamp || (now.stamp == stamp && now.digest != digest);
+    if current.as_ref().is_some_and(stays) {
+        return Ok(Restored::Newer);
+    }
+    let Some(size) = logical_size(connection, digest)? else { return Ok(Restored::Unknown) };
+    point(connection, key, stamp, (digest, possible_size(size).unwrap_or_default()), current)?;
+    Ok(Restored::Held)
+}
+
+/// Points a name at a content that has a row, and that size.
+fn point(
+    connection: &Write<'_>,
+    key: &EntryKey,
+    stamp: Stamp,
+    (digest, size): (Digest, i64),
+    current: Option<Current>,
+) -> Result<()> {
     if let Some(current) = &current
         && current.digest == digest
     {
@@ -130,7 +156,7 @@ fn hold(
             let sql = "UPDATE entries SET modified = ?3 WHERE namespace = ?1 AND name = ?2";
             execute(connection, sql, params![key.namespace().id(), key.name(), stamp.seconds()])?;
         }
-        return Ok(true);
+        return Ok(());
     }
     add_reference(connection, digest)?;
     let sql = "INSERT INTO entries (namespace, name, modified, digest) VALUES (?1, ?2, ?3, ?4)
@@ -142,10 +168,10 @@ fn hold(
         None => (1, 0),
     };
     connection.add_to_totals(TotalsChange { entries, logical_bytes: size - replaced, ..TotalsChange::default() });
-    Ok(true)
+    Ok(())
 }
 
-/// Gives a content that is known one more reference.
+/// Gives a content that has a row one more reference.
 fn add_reference(connection: &Connection, digest: Digest) -> Result<()> {
     let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL WHERE digest = ?1";
     execute(connection, sql, [digest.as_bytes()]).map(drop)

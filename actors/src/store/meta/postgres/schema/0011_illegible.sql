@@ -223,3 +223,31 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 END $$;
+
+-- Makes a name hold a content again, whether or not that can be read now: 'held', 'newer' when the name has a newer version
+-- or another content of the same one, 'unknown' when the content has no row.
+CREATE FUNCTION s3dedup.restore(
+    p_valid_until TIMESTAMPTZ, p_namespace INTEGER, p_name TEXT, p_rest TEXT, p_rest_hash BYTEA, p_modified BIGINT,
+    p_digest BYTEA
+) RETURNS TEXT LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
+DECLARE
+    v_outcome TEXT;
+BEGIN
+    PERFORM s3dedup.begin_write(p_valid_until);
+    PERFORM s3dedup.lock_digest(p_digest);
+    PERFORM 1 FROM s3dedup.entries e
+        WHERE e.namespace = p_namespace AND e.name = p_name AND e.rest_hash = p_rest_hash
+            AND e.modified = p_modified AND e.digest <> p_digest;
+    IF FOUND THEN
+        RETURN 'newer';
+    END IF;
+    PERFORM 1 FROM s3dedup.contents c WHERE c.digest = p_digest;
+    IF FOUND THEN
+        SELECT h.o_outcome INTO v_outcome
+            FROM s3dedup.hold(p_namespace, p_name, p_rest, p_rest_hash, p_modified, p_digest) h;
+    ELSE
+        v_outcome := 'unknown';
+    END IF;
+    PERFORM s3dedup.end_write(p_valid_until);
+    RETURN CASE v_outcome WHEN 'stale' THEN 'newer' ELSE v_outcome END;
+END $$;
