@@ -193,7 +193,7 @@ impl Families {
         self.counter("s3dedup_cleaner_deleted_blobs_total", "Objects that it deleted.", cleaner.deleted());
         self.counter("s3dedup_cleaner_freed_bytes_total", "Sizes of those, as far as known.", cleaner.freed_bytes());
         self.counter("s3dedup_cleaner_errors_total", "Runs and batches of it that failed.", cleaner.errors());
-        let help = "Reads that found a stored object missing or damaged.";
+        let help = "Stored objects that a read found missing or damaged, twice.";
         self.counter("s3dedup_damaged_objects_seen_total", help, observer.engine().damage_seen());
         let exporter = observer.engine().exporter_stats();
         let last = exporter.last_success().map_or(0, |time| time.seconds());

@@ -235,7 +235,7 @@ impl Engine {
         &self.inner.exporter_stats
     }
 
-    /// How many reads found a stored object missing or damaged since the start.
+    /// How many stored objects reads found missing or damaged, twice each, since the start.
     pub fn damage_seen(&self) -> u64 {
         self.inner.damage.count()
     }
