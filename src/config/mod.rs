@@ -26,7 +26,7 @@ pub use cluster::{Instance, Locks, LocksType, MetadataType, Postgres, SslMode};
 pub use error::{ConfigError, one_line};
 pub use sections::{
     Actors, Bucket, Cache, Cleaner, Compression, Config, Export, FallbackBucket, Filetracker, KeySharding, Level,
-    Limits, Logging, MigrationMode, Repair, S3, Secret, Sqlite, Storage, StorageType,
+    Limits, Logging, Migration, MigrationMode, Repair, S3, Secret, Sqlite, Storage, StorageType,
 };
 
 use layer::Layer;
