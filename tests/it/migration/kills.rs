@@ -125,7 +125,7 @@ fn a_tree_whose_disk_goes_away_in_the_middle_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let (files, away) = (dir.path().join("files"), dir.path().join("away"));
     fs::create_dir(&files).unwrap();
-    for number in 0..3000 {
+    for number in 0..1200 {
         fs::write(files.join(number.to_string()), Noise::bytes(number, 30_000)).unwrap();
     }
     let server = TestServer::builder().prepare();

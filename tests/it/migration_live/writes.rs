@@ -1,6 +1,6 @@
 //! Writes reach both servers, whatever happens to the old one meanwhile.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
@@ -171,12 +171,18 @@ fn a_write_is_not_refused_for_a_version_that_may_not_be_the_real_one() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
     for name in ["flux", "newer"] {
         note_version(name, now);
-        put(&server, name, 5, b"ours").assert_status(200);
-        if name == "flux" {
-            // Now it notes the version, which was older than ours.
-            note_version(name, 1_700_000_001);
-        }
     }
+    std::thread::scope(|scope| {
+        // While it is told, it notes the version of one, which was older than ours.
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(700));
+            note_version("flux", 1_700_000_001);
+        });
+        for name in ["flux", "newer"] {
+            let server = &server;
+            scope.spawn(move || put(server, name, 5, b"ours").assert_status(200).status);
+        }
+    });
     all_told(&server, 120);
     let ours = (shown(5), b"ours".to_vec());
     assert_eq!((our_file(&server, "flux").unwrap(), old_file(&old, "flux").unwrap()), (ours.clone(), ours));

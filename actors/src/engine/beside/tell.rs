@@ -187,6 +187,11 @@ impl Beside {
         if newer {
             // Somebody wrote there without us: it comes here.
             self.bring_here(engine, key).await?;
+            // It may have noted an older version meanwhile: then it is to be told all the same.
+            if server.head(key).await?.is_none_or(|there| there.stamp < here.stamp) {
+                let what = "the old server has not the version any more that it showed";
+                return Err(Error::new(Kind::Unavailable, what).into());
+            }
         }
         Ok(())
     }

@@ -21,6 +21,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// What a directory holds, as it is read.
 type Entries = Box<dyn Iterator<Item = io::Result<DirEntry>> + Send>;
 
+/// Opens directories.
+type Opener = Box<dyn FnMut(&Path) -> io::Result<Entries> + Send>;
+
 /// A directory that is being read.
 struct Open {
     /// Below the root.
@@ -35,7 +38,7 @@ pub(super) struct Walk {
     /// From the root down.
     open: Vec<Open>,
     root: Root,
-    opener: Box<dyn FnMut(&Path) -> io::Result<Entries> + Send>,
+    opener: Opener,
 }
 
 impl Walk {
@@ -43,7 +46,7 @@ impl Walk {
         Self::with_opener(root, Box::new(|path| Ok(Box::new(path.read_dir()?) as Entries)))
     }
 
-    fn with_opener(root: Root, mut opener: Box<dyn FnMut(&Path) -> io::Result<Entries> + Send>) -> io::Result<Self> {
+    fn with_opener(root: Root, mut opener: Opener) -> io::Result<Self> {
         let entries = insist(|| opener(&root.path))?;
         let open = vec![Open { name: PathBuf::new(), entries, breaks: 0 }];
         Ok(Self { open, root, opener })
