@@ -69,6 +69,12 @@ impl TestEngine {
         test
     }
 
+    /// Puts an old side beside the store.
+    #[allow(dead_code, reason = "the tests of migrations use it")]
+    pub fn stand_beside(&mut self, settings: BesideSettings) {
+        self.tree.stand_beside(&self.engine, settings);
+    }
+
     pub fn start_with(change: impl FnOnce(&mut EngineSettings)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let settings = SqliteSettings { path: dir.path().join("kv.db"), connections: 3, backlog: 256 };

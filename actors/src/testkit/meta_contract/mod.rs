@@ -99,6 +99,7 @@ pub async fn run(factory: Factory<'_>) {
         a_claim_keeps_others_away_until_it_runs_out
         marks_that_failed_come_back_after_their_pause
         what_is_here_and_what_was_deleted_is_told
+        marks_and_tombstones_are_given_up_bit_by_bit
     }
     use super::browse_contract::*;
     checks! {
@@ -113,6 +114,7 @@ pub async fn run(factory: Factory<'_>) {
         names_that_cannot_be_copied_are_kept_with_the_reason
         what_was_deleted_during_a_migration_is_not_copied_again
         former_migrations_are_forgotten_bit_by_bit
+        unfinished_migrations_are_abandoned_with_what_is_remembered_for_them
     }
     damage::run(factory).await;
 }
