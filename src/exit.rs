@@ -23,8 +23,8 @@ pub const HELP: &str =
     "    0    stopped by SIGTERM or SIGINT after requests in flight were finished; or help, version, report
     1    cannot start: port in use, folder not writable, data in use by another server,
          PostgreSQL not reachable, database and contents that do not belong together;
-         cannot clean, or not all of it; verify, repair, export, import, migrate, compare: could not do it, which says
-         nothing about the store; stats, healthcheck: the server does not answer, or is not well
+         cannot clean, or not all of it; verify, repair, export, import, migrate, compare, abandon-migration: could not do
+         it, which says nothing about the store; stats, healthcheck: the server does not answer, or is not well
     2    wrong command line or configuration
     9    verify: damaged; repair: damage is left, or --dry-run found some; compare: not the same files
     10   import: contents of some names are missing; migrate: some files were not copied, or it was stopped

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::failpoint::{self, Point};
 use crate::model::{Digest, EntryKey, Error, Kind, Namespace, Result, Stamp};
 use crate::patience::patiently;
-use crate::store::meta::{MetaCare, Origin, PlanPut, PutPlan};
+use crate::store::meta::{MetaCare, Restored};
 
 /// The version of the format.
 const FORMAT: u32 = 1;
@@ -123,14 +123,15 @@ pub struct Imported {
     pub restored: u64,
     /// Names that have a newer version, or another content of the same version, which stays.
     pub newer: u64,
-    /// Names whose content is unknown.
+    /// Names whose content has no row.
     pub missing: u64,
     /// The first of them, with their contents.
     pub first_missing: Vec<(EntryKey, Digest)>,
 }
 
-/// Restores the names of a file whose contents are known, each as an upload of a known content does: the newest
-/// version wins, and of equal ones that which is here already. May be repeated.
+/// Restores the names of a file whose contents have rows: the newest version wins, and of equal ones that which is here
+/// already. A content may be missing or damaged, which reads, `verify` and uploads find out: its names come back with it. May
+/// be repeated.
 pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<Imported> {
     let mut lines = Lines { input, number: 0, text: String::new() };
     let header: Header = lines.next()?.ok_or_else(|| wrong(1, "there is no header"))?;
@@ -140,8 +141,8 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
     let (mut imported, mut seen) = (Imported::default(), 0);
     let mut is_complete = false;
     while !is_complete {
-        let mut plans = Vec::with_capacity(PAGE_ROWS);
-        while plans.len() < PAGE_ROWS {
+        let mut names = Vec::with_capacity(PAGE_ROWS);
+        while names.len() < PAGE_ROWS {
             let value: serde_json::Value = lines.next()?.ok_or_else(|| wrong(lines.number, "it was cut off"))?;
             if let Some(end) = value["end"].as_u64() {
                 if end != seen {
@@ -150,33 +151,24 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
                 is_complete = true;
                 break;
             }
-            plans.push(plan(value).map_err(|why| wrong(lines.number, &why))?);
+            names.push(name(value).map_err(|why| wrong(lines.number, &why))?);
             seen += 1;
         }
-        let put = |plan: PlanPut| async move {
-            let (key, digest) = (plan.key.clone(), plan.digest);
-            // Uploads of one second have one version, and the last of them holds: what is here came after the export.
-            match patiently(async || metadata.lookup(key.clone()).await).await {
-                Ok(Some(now)) if now.stamp == plan.stamp && now.digest != digest => {
-                    return Ok((key, digest, PutPlan::Stale { current: now.stamp }));
-                }
-                Err(error) if error.kind() != Kind::Corrupt => return Err(error),
-                // A name whose content is unknown is what is to be restored.
-                _ => {}
-            }
-            let outcome = patiently(async || metadata.plan_put(plan.clone()).await).await?;
+        let put = |name: Name| async move {
+            let Name { key, stamp, digest } = &name;
+            let outcome = patiently(async || metadata.restore(key.clone(), *stamp, *digest).await).await?;
             failpoint::hit(Point::ImportInPage).await?;
-            Ok((key, digest, outcome))
+            Ok((name, outcome))
         };
-        let outcomes = stream::iter(plans).map(put).buffer_unordered(CONCURRENCY);
-        for (key, digest, outcome) in outcomes.try_collect::<Vec<_>>().await? {
+        let outcomes = stream::iter(names).map(put).buffer_unordered(CONCURRENCY);
+        for (name, outcome) in outcomes.try_collect::<Vec<_>>().await? {
             match outcome {
-                PutPlan::Committed => imported.restored += 1,
-                PutPlan::Stale { .. } => imported.newer += 1,
-                PutPlan::Missing | PutPlan::Deleted | PutPlan::Upload { .. } => {
+                Restored::Held => imported.restored += 1,
+                Restored::Newer => imported.newer += 1,
+                Restored::Unknown => {
                     imported.missing += 1;
                     if imported.first_missing.len() < MISSING_MAX {
-                        imported.first_missing.push((key, digest));
+                        imported.first_missing.push((name.key, name.digest));
                     }
                 }
             }
@@ -186,16 +178,20 @@ pub async fn import(metadata: &dyn MetaCare, input: &mut dyn BufRead) -> Result<
     Ok(imported)
 }
 
-fn plan(value: serde_json::Value) -> Result<PlanPut, String> {
+/// A name with its version and what it holds.
+struct Name {
+    key: EntryKey,
+    stamp: Stamp,
+    digest: Digest,
+}
+
+fn name(value: serde_json::Value) -> Result<Name, String> {
     let line: Line = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let key = EntryKey::parse(Namespace::from_id(line.namespace), line.name.as_bytes());
-    Ok(PlanPut {
+    Ok(Name {
         key: key.map_err(|error| error.to_string())?,
         stamp: Stamp::from_seconds(line.version),
         digest: line.sha256.parse().map_err(|_| "the digest cannot be read".to_owned())?,
-        logical_size: line.size.unwrap_or_default(),
-        intent: None,
-        origin: Origin::Client,
     })
 }
 

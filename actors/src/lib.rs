@@ -41,3 +41,4 @@ pub use runtime::guardian::OnFatal;
 pub use spool::{BodyEncoding, SpoolLimits, Spooler};
 pub use store::blob::Spooled;
 pub use store::meta::{DeleteOutcome, Totals};
+pub use upload::UPLOAD_TIME_MIN;

@@ -47,6 +47,7 @@ impl Instances {
                 uploaders: 4,
                 upload_backlog_max: 64,
                 compute_threads: 1,
+                upload_time_min: s3dedup_actors::UPLOAD_TIME_MIN,
                 stuck_after: Duration::from_secs(30),
                 cleaner: None,
                 distributed_locks: Some(DistributedLockSettings::new(server.access(), "bucket")),

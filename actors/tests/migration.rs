@@ -14,12 +14,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use s3dedup_actors::BodyEncoding;
 use s3dedup_actors::filetracker::{ListedName, NameLines, OldDownload, OldFile};
 use s3dedup_actors::migrator::source::Source;
 use s3dedup_actors::migrator::{Copier, Ended, MigrationPhase, MigrationPlan};
-use s3dedup_actors::model::{EntryKey, Error, Kind, Result, Stamp};
-use s3dedup_actors::store::meta::{MigrationJournal, MigrationState, SqliteSettings, SqliteStore};
+use s3dedup_actors::model::{Digest, EntryKey, Error, Kind, Result, Stamp};
+use s3dedup_actors::store::meta::{
+    ClaimId, Claimed, MigrationJournal, MigrationState, MirrorJournal, SqliteSettings, SqliteStore,
+};
+use s3dedup_actors::{BesideSettings, BodyEncoding};
 
 use support::{TestEngine, key};
 
@@ -34,6 +36,9 @@ struct Shelf {
     opened: AtomicUsize,
     /// Names that are listed and always fail.
     broken: Vec<String>,
+    /// This many more listings break off after the first name.
+    cuts: AtomicUsize,
+    listed: AtomicUsize,
 }
 
 impl Shelf {
@@ -57,7 +62,8 @@ impl Shelf {
         let (stamp, content) = self.files.lock().expect("files").get(name.name())?.clone();
         let size = Some(content.len() as u64);
         let stamp = Stamp::from_seconds(stamp);
-        Some((OldFile { stamp, logical_size: size, length: size, encoding: BodyEncoding::Plain, tag: None }, content))
+        let encoding = BodyEncoding::Plain;
+        Some((OldFile { stamp, logical_size: size, length: size, encoding, tag: None, is_young: false }, content))
     }
 }
 
@@ -78,9 +84,19 @@ impl Source for Shelf {
     async fn list(&self) -> Result<NameLines> {
         self.expect_up()?;
         let names: Vec<_> = self.files.lock().expect("files").keys().cloned().chain(self.broken.clone()).collect();
-        let names = names.iter().map(|name| ListedName::Name(key(name))).collect();
+        let names: Vec<_> = names.iter().map(|name| ListedName::Name(key(name))).collect();
+        let cuts = |count: usize| count.checked_sub(1);
+        self.listed.fetch_add(1, Ordering::SeqCst);
+        if self.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, cuts).is_ok() {
+            let first = Vec::from_iter(names.into_iter().take(1));
+            return Ok(stream::iter([Ok(first), Err(Error::new(Kind::Unavailable, "broke off"))]).boxed());
+        }
         let odd = ListedName::Odd { line: "odd\none".into(), why: "a reason".into() };
         Ok(stream::iter([Ok(names), Ok(vec![odd])]).boxed())
+    }
+
+    fn is_listed_in_haste(&self) -> bool {
+        true
     }
 
     async fn head(&self, name: &EntryKey) -> Result<Option<OldFile>> {
@@ -123,6 +139,29 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
         }
     };
     assert!(tokio::time::timeout(Duration::from_secs(30), wait).await.is_ok(), "waited in vain: {what}");
+}
+
+#[actix_rt::test]
+async fn what_a_listing_named_before_it_broke_off_is_copied_before_it_is_whole() {
+    let test = TestEngine::start();
+    let (journal, _dir) = journal();
+    let shelf = Arc::new(Shelf::with(&[("a", 5, "one"), ("b", 5, "two")]));
+    shelf.cuts.store(usize::MAX, Ordering::SeqCst);
+    let copier = copier(&test, &journal, &shelf);
+    let run = {
+        let copier = copier.clone();
+        actix_rt::spawn(async move { copier.run().await })
+    };
+    eventually("the first is copied", || shelf.opened.load(Ordering::SeqCst) == 1).await;
+    assert!(shelf.listed.load(Ordering::SeqCst) >= 3);
+    eventually("it is listed again", || shelf.listed.load(Ordering::SeqCst) > 3).await;
+    assert!(copier.progress().snapshot().is_active());
+    shelf.cuts.store(0, Ordering::SeqCst);
+    let Ended::Done(done) = run.await.expect("a task").expect("an end") else { panic!("not done") };
+    assert_eq!((done.counts.copied, done.counts.failed), (2, 1));
+    for (name, content) in [("a", "one"), ("b", "two")] {
+        assert_eq!(test.get(name).await.expect("a read"), Some((5, content.as_bytes().to_vec())));
+    }
 }
 
 #[actix_rt::test]
@@ -279,4 +318,60 @@ async fn an_engine_ends_in_the_middle_of_a_migration() {
     let noted = journal.begin_migration("shelf", "here".into()).await.expect("a migration");
     assert_eq!(noted.state, MigrationState::Copying);
     assert!(noted.counts.settled() > 20, "what was done is noted");
+}
+
+/// A source that is being told of each file, by somebody who writes it here, while it hands it out.
+struct Told {
+    shelf: Shelf,
+    journal: Arc<SqliteStore>,
+}
+
+#[async_trait]
+impl Source for Told {
+    fn kind(&self) -> &'static str {
+        self.shelf.kind()
+    }
+
+    fn place(&self) -> String {
+        self.shelf.place()
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.shelf.probe().await
+    }
+
+    async fn list(&self) -> Result<NameLines> {
+        self.shelf.list().await
+    }
+
+    async fn head(&self, name: &EntryKey) -> Result<Option<OldFile>> {
+        self.shelf.head(name).await
+    }
+
+    async fn open(&self, name: &EntryKey) -> Result<Option<OldDownload>> {
+        let (claim, lease) = (ClaimId(7), Duration::from_secs(600));
+        self.journal.mark(name.clone()).await?;
+        assert!(matches!(self.journal.claim_mark(name.clone(), claim, lease).await?, Claimed::Yes(_)));
+        let digest = Digest::from_bytes([7; 32]);
+        assert!(self.journal.begin_telling(name.clone(), claim, digest, lease).await?);
+        self.shelf.open(name).await
+    }
+}
+
+#[actix_rt::test]
+async fn what_the_old_server_is_being_told_while_it_is_read_is_not_copied() {
+    let mut test = TestEngine::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let settings = SqliteSettings { path: dir.path().join("journal.db"), connections: 2, backlog: 64 };
+    let journal = Arc::new(SqliteStore::open(&settings).expect("a database"));
+    let shelf = Shelf::with(&[("a", 2_000_000_000, "told, in a version of its own")]);
+    let source = Arc::new(Told { shelf, journal: Arc::clone(&journal) });
+    let sources = vec![Arc::clone(&source) as _];
+    test.stand_beside(BesideSettings { sources, server: None, journal: Arc::clone(&journal) as _, concurrency: 1 });
+    let plan = MigrationPlan { source, concurrency: 1, holder: "test".into() };
+    let Ended::Done(done) = Copier::new(test.engine.clone(), journal, plan).run().await.expect("an end") else {
+        panic!("not done")
+    };
+    assert_eq!((done.counts.copied, done.counts.skipped), (0, 1));
+    assert_eq!(test.get("a").await.expect("a read"), None);
 }

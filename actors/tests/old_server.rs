@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::{StreamExt, TryStreamExt};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use s3dedup_actors::BodyEncoding;
 use s3dedup_actors::filetracker::{ListedName, OldDelete, OldServer, OldServerLimits, Protocol};
 use s3dedup_actors::model::{EntryKey, Kind, Namespace, Stamp};
@@ -218,4 +219,33 @@ fn stranger(status: &str, body: &str) -> String {
         }
     });
     url
+}
+
+/// Gives a file of a server of version 2 a version, as it does itself after it has made the link.
+fn note_version(old: &OldFiletracker, name: &str, seconds: i64) {
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, old.data().join("links").join(name), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+#[actix_rt::test]
+async fn a_version_that_is_about_now_is_looked_at_again_before_it_is_believed() {
+    let old = OldFiletracker::start();
+    let client = client(&old.url());
+    put_raw(&old, "flux", b"content").await;
+    put_raw(&old, "now", b"content").await;
+    let now = Stamp::now().seconds();
+    // Made, and its version not noted yet.
+    note_version(&old, "flux", now);
+    note_version(&old, "now", now);
+    assert!(client.head(&key("flux")).await.unwrap().unwrap().is_young);
+    let noted = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        note_version(&old, "flux", STAMP.seconds());
+    };
+    let (flux, now_file, real_now) = (key("flux"), key("now"), Stamp::from_seconds(now));
+    let (flux, now_file, ()) = tokio::join!(client.get(&flux), client.get(&now_file), noted);
+    assert_eq!(flux.unwrap().unwrap().file.stamp, STAMP);
+    assert_eq!(now_file.unwrap().unwrap().file.stamp, real_now, "one that stays is the real one");
+    assert!(!client.head(&key("flux")).await.unwrap().unwrap().is_young);
 }

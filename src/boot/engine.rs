@@ -237,6 +237,7 @@ fn engine_settings(config: &Config, instance: String) -> EngineSettings {
         uploaders: config.actors.uploader_pool_size,
         upload_backlog_max: config.actors.upload_backlog_max,
         compute_threads: config.actors.cpu_threads(),
+        upload_time_min: s3dedup_actors::UPLOAD_TIME_MIN,
         stuck_after: Duration::from_secs(config.actors.stuck_seconds),
         distributed_locks,
         cleaner: config.cleaner.enabled.then(|| CleanerSettings {

@@ -26,7 +26,6 @@ pub fn routes(
         prefix: config.filetracker.prefix.clone(),
         body_idle: Duration::from_secs(config.limits.body_idle_seconds),
         body_min_rate: config.limits.body_min_rate,
-        access_log: config.logging.access,
         stalled_reader: Duration::from_secs(config.limits.stalled_reader_seconds),
         guard: Guard {
             access,
@@ -35,6 +34,7 @@ pub fn routes(
             proxies: config.access.trusted_proxies(),
         },
         doors,
+        access_log: config.logging.access,
         ..HttpSettings::default()
     };
     http::configure(settings, observer, stopping)

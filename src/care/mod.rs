@@ -116,8 +116,9 @@ async fn open_alone(config: &Config, is_rebuild: bool) -> Result<(Stores, folder
     Ok((with_contents(config, metadata, FolderStore::open).await?, locks))
 }
 
-/// A server on a database that is only half known would give new objects the names of old ones.
-async fn refuse_live(registry: &dyn InstanceRegistry) -> Result<(), String> {
+/// For what must be alone on a database that instances share: on one that is only half known, a server would give new
+/// objects the names of old ones.
+pub async fn refuse_live(registry: &dyn InstanceRegistry) -> Result<(), String> {
     let known = registry.instances().await.map_err(|error| format!("cannot read the database error=\"{error}\""))?;
     match known.iter().find(|known| known.is_live()) {
         Some(known) => Err(format!("the instance {} serves this database: stop all servers first", known.instance.id)),

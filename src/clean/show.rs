@@ -69,6 +69,7 @@ fn scan_table(scan: &ScanReport) -> String {
         ("kept: orphans that a repair may need", &scan.orphans_kept, true),
         ("missing: rows without an object", &scan.missing, true),
         ("objects of the wrong size", &scan.wrong_size, true),
+        ("rows that cannot be read", &scan.unreadable, false),
         ("names that are not ours", &scan.strangers, false),
     ];
     let mut cells = vec![["FULL SCAN".to_owned(), "NUMBER".to_owned(), "BYTES".to_owned()]];
@@ -140,6 +141,7 @@ pub fn to_json(report: &CleanReport, dry_run: bool) -> Value {
             "orphans_kept": findings(&scan.orphans_kept),
             "missing": findings(&scan.missing),
             "wrong_size": findings(&scan.wrong_size),
+            "unreadable_rows": findings(&scan.unreadable),
             "strangers": findings(&scan.strangers),
         })
     });

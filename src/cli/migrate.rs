@@ -88,6 +88,27 @@ impl SettingsFlags {
     }
 }
 
+pub(super) const ABANDON_HELP: &str = "\
+For when nobody goes on with a migration or a live migration: the rest is not copied, what the old server was not told of it
+is never told, and deletions are not remembered for it any more. Files stay as they are, here and there. All servers must be
+stopped. Exit code 0: done, or there was nothing; 2: --yes is missing, nothing was changed; 1: could not do it.
+";
+
+#[derive(StructOpt, Debug)]
+pub(super) struct AbandonCommand {
+    /// Reads settings from this file too
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    config: Option<PathBuf>,
+    /// Gives it up; without it only what there is is told
+    #[structopt(long)]
+    yes: bool,
+}
+
+pub(super) fn abandon(command: AbandonCommand) -> u8 {
+    let AbandonCommand { config, yes } = command;
+    load(config, Vec::new()).map_or_else(|code| code, |loaded| migrate::abandon(&loaded.config, yes))
+}
+
 pub(super) fn migrate(command: MigrateCommand) -> u8 {
     let flags = command.common.settings.with("migration.filetracker_url", command.filetracker_url);
     start(From::Server, command.common, flags)

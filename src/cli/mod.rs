@@ -20,7 +20,7 @@ use self::ask::{HealthCommand, StatsCommand};
 use self::care::{ExportCommand, ImportCommand, QuarantineCommand, RepairCommand, VerifyCommand};
 use self::clean::CleanFlags;
 use self::manual::{CompletionsCommand, ManCommand};
-use self::migrate::{CompareCommand, MigrateCommand, MigrateV1Command};
+use self::migrate::{AbandonCommand, CompareCommand, MigrateCommand, MigrateV1Command};
 use self::server::{LiveMigrateCommand, LiveMigrateV1Command, ServerOptions};
 use self::token::TokenCommand;
 use crate::config::{self, Inputs, Loaded, docs};
@@ -117,6 +117,9 @@ enum Command {
     /// Compares the files of an old Filetracker server with those here
     #[structopt(after_help = migrate::COMPARE_HELP)]
     Compare(CompareCommand),
+    /// Gives up an unfinished migration, and what an old server was not told of
+    #[structopt(name = "abandon-migration", after_help = migrate::ABANDON_HELP)]
+    AbandonMigration(AbandonCommand),
     /// Prints the completions of a shell
     Completions(CompletionsCommand),
     /// Writes the manual pages into a folder
@@ -164,6 +167,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::LiveMigrate(command) => server::live_migrate(command),
         Command::LiveMigrateV1(command) => server::live_migrate_v1(command),
         Command::Compare(command) => migrate::compare(command),
+        Command::AbandonMigration(command) => migrate::abandon(command),
         Command::Completions(command) => manual::completions(&command),
         Command::Man(command) => manual::man(&command),
     }

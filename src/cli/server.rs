@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use structopt::StructOpt;
 
-use super::load;
-use crate::boot;
+use super::{complain, load};
+use crate::config::{Migration, MigrationMode};
+use crate::{boot, exit};
 
 pub(super) const HELP: &str = "\
 SIGTERM or SIGINT lets requests in flight finish and ends with status 0; a second one ends at once.
@@ -82,30 +83,85 @@ pub(super) struct LiveMigrateV1Command {
 pub(super) fn live_migrate(command: LiveMigrateCommand) -> u8 {
     let LiveMigrateCommand { mut server, filetracker_url } = command;
     server.migrate_from = filetracker_url.or(server.migrate_from);
-    serve_beside(server)
+    let has_directory = server.migrate_v1_directory.is_some();
+    serve_beside(server, |migration| {
+        if !has_directory {
+            leave(&mut migration.v1_directory, "FILETRACKER_V1_DIR");
+        }
+        match (&migration.filetracker_url, &migration.v1_directory) {
+            (None, None) => Err("--filetracker-url or FILETRACKER_URL is missing"),
+            _ => Ok(()),
+        }
+    })
 }
 
 pub(super) fn live_migrate_v1(command: LiveMigrateV1Command) -> u8 {
     let LiveMigrateV1Command { mut server, v1_directory, filetracker_url } = command;
     server.migrate_from = filetracker_url.or(server.migrate_from);
     server.migrate_v1_directory = v1_directory.or(server.migrate_v1_directory);
-    let has_directory = server.migrate_v1_directory.is_some() || std::env::var_os("FILETRACKER_V1_DIR").is_some();
-    // Over HTTP there are no names to copy by.
-    server.proxy_only |= !has_directory && server.file_list.is_none() && server.config.is_none();
-    serve_beside(server)
+    serve_beside(server, |migration| {
+        // Over HTTP there are no names to copy by.
+        if migration.v1_directory.is_none() && migration.file_list.is_none() {
+            migration.mode = MigrationMode::Proxy;
+        }
+        match (&migration.filetracker_url, &migration.v1_directory) {
+            (None, None) => Err("--v1-directory, --filetracker-url, FILETRACKER_V1_DIR or FILETRACKER_URL is missing"),
+            _ => Ok(()),
+        }
+    })
 }
 
-fn serve_beside(server: ServerOptions) -> u8 {
-    let mode = if server.proxy_only { "proxy" } else { "live" };
-    let config = server.config.clone();
-    let mut flags = server.flags();
+/// Serves in the mode of the command, whatever the settings say; `fit` sees what they say of the old server.
+fn serve_beside(options: ServerOptions, fit: impl FnOnce(&mut Migration) -> Result<(), &'static str>) -> u8 {
+    let mode = if options.proxy_only { "proxy" } else { "live" };
+    let config = options.config.clone();
+    let mut flags = options.flags();
     flags.retain(|(key, _)| *key != "migration.mode");
     flags.push(("migration.mode", mode.to_owned()));
-    load(config, flags).map_or_else(|code| code, |loaded| boot::run(&loaded.config))
+    serve(config, flags, fit)
 }
 
 pub(super) fn run(options: ServerOptions) -> u8 {
-    load(options.config.clone(), options.flags()).map_or_else(|code| code, |loaded| boot::run(&loaded.config))
+    let is_named = [options.migrate_from.is_some(), options.migrate_v1_directory.is_some()];
+    let has_list = options.file_list.is_some();
+    serve(options.config.clone(), options.flags(), |migration| {
+        // Flags that name an old server name all of it: what else the environment names is of another command.
+        match is_named {
+            [true, false] => leave(&mut migration.v1_directory, "FILETRACKER_V1_DIR"),
+            [false, true] => leave(&mut migration.filetracker_url, "FILETRACKER_URL"),
+            _ => {}
+        }
+        if has_list && migration.mode == MigrationMode::Off {
+            return Err(
+                "--file-list says what is copied from an old server: --migrate-from or --migrate-v1-directory is \
+                        missing",
+            );
+        }
+        Ok(())
+    })
+}
+
+fn serve(
+    file: Option<PathBuf>,
+    flags: Vec<(&'static str, String)>,
+    fit: impl FnOnce(&mut Migration) -> Result<(), &'static str>,
+) -> u8 {
+    let mut loaded = match load(file, flags) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    if let Err(problem) = fit(&mut loaded.config.migration) {
+        complain(&format!("s3dedup: {problem}"));
+        return exit::WRONG_USE;
+    }
+    boot::run(&loaded.config)
+}
+
+/// Does not use a setting; says so when it is there.
+fn leave<T>(setting: &mut Option<T>, name: &str) {
+    if setting.take().is_some() {
+        complain(&format!("s3dedup: {name} is set and not used: the command line names another old server"));
+    }
 }
 
 impl ServerOptions {

@@ -30,7 +30,7 @@ pub use cluster::{Instance, Locks, LocksType, MetadataType, Postgres, SslMode};
 pub use error::{ConfigError, one_line};
 pub use sections::{
     Actors, Bucket, Cache, Cleaner, Compression, Config, Export, FallbackBucket, Filetracker, KeySharding, Level,
-    Limits, Logging, MigrationMode, Repair, Rotate, S3, Secret, Sqlite, Storage, StorageType,
+    Limits, Logging, Migration, MigrationMode, Repair, Rotate, S3, Secret, Sqlite, Storage, StorageType,
 };
 
 use layer::Layer;

@@ -50,14 +50,14 @@ pub struct HttpSettings {
     pub body_min_rate: u64,
     /// How long sent bytes may stay unacknowledged before the connection is given up.
     pub tcp_user_timeout: Duration,
-    /// Whether every request gets a line in the log.
-    pub access_log: bool,
     /// How long a client may take nothing of an answer that is being made.
     pub stalled_reader: Duration,
     /// Who may ask what.
     pub guard: Guard,
     /// Which listener serves what.
     pub doors: Doors,
+    /// Whether every request gets a line in the log.
+    pub access_log: bool,
 }
 
 impl Default for HttpSettings {
@@ -67,10 +67,10 @@ impl Default for HttpSettings {
             body_idle: Duration::from_secs(30),
             body_min_rate: 0,
             tcp_user_timeout: Duration::from_secs(60),
-            access_log: false,
             stalled_reader: Duration::from_secs(60),
             guard: Guard::default(),
             doors: Doors::One,
+            access_log: false,
         }
     }
 }

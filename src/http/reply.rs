@@ -75,7 +75,10 @@ pub struct Streamed {
     size: BodySize,
     /// `None` once its client was given up.
     flow: Rc<RefCell<Option<Flow>>>,
-    asked: Asked,
+    method: Method,
+    path: String,
+    /// Its bytes are asked for when the request is over for everybody else.
+    behalf: Behalf,
     /// What ends it, to be told once all that came before has been sent.
     failure: Option<Error>,
     /// Looks after the client.
@@ -98,7 +101,7 @@ struct Flow {
 }
 
 impl Streamed {
-    /// For `request`, on whose behalf this is called; `patience` is how long its client may take nothing.
+    /// For `request`, on whose behalf this is called. Its client may take nothing for as long as `patience`.
     pub fn new(
         size: BodySize,
         bytes: BoxStream<'static, Result<Bytes, Error>>,
@@ -106,14 +109,12 @@ impl Streamed {
         permit: Permit,
         patience: Duration,
     ) -> Self {
-        let asked = Asked {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            behalf: Behalf::current(),
-        };
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let flow = Rc::new(RefCell::new(Some(Flow { bytes, offered: None, _permit: permit })));
-        let watch = spawn(give_up_stalled(Rc::downgrade(&flow), patience, asked.clone()));
-        Self { size, flow, asked, failure: None, watch }
+        let behalf = Behalf::current();
+        let watch = give_up_stalled(Rc::downgrade(&flow), patience, method.clone(), path.clone());
+        let watch = spawn(behalf.clone().scope(watch));
+        Self { size, flow, method, path, behalf, failure: None, watch }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
@@ -127,7 +128,7 @@ impl Streamed {
                 // An empty piece would be the end mark of a chunked body.
                 Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
                 Poll::Ready(Some(Err(error))) => {
-                    self.asked.log_cut(&error);
+                    log_cut(&self.method, &self.path, &error);
                     // The server drops what it has not written yet, the head included: it is to write first.
                     self.failure = Some(error);
                     cx.waker().wake_by_ref();
@@ -145,7 +146,7 @@ impl Streamed {
 
 /// Lets go of what an answer holds when its client takes nothing of it. The server asks for a piece only when there is room
 /// for it, so nobody else would notice; the connection itself ends when the client asks again, or by its user timeout.
-async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, asked: Asked) {
+async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, method: Method, path: String) {
     loop {
         sleep(patience / 4).await;
         let Some(flow) = flow.upgrade() else { return };
@@ -153,7 +154,8 @@ async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, 
         let Some(now) = flow.as_ref() else { return };
         if now.offered.is_some_and(|offered| offered.elapsed() >= patience) {
             *flow = None;
-            return asked.log_stalled(patience);
+            let (method, path, seconds) = (method.as_str(), path.as_str(), patience.as_secs());
+            return log::info!(method, path, seconds; "answer cut off: its client took nothing");
         }
     }
 }
@@ -169,31 +171,15 @@ impl MessageBody for Streamed {
         if let Some(error) = self.failure.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let behalf = self.asked.behalf.clone();
-        behalf.enter(|| self.poll_bytes(cx))
+        self.behalf.clone().enter(|| self.poll_bytes(cx))
     }
 }
 
-/// Whose answer it is, for the log. Its bytes are asked for when the request is over for everybody else.
-#[derive(Clone)]
-struct Asked {
-    method: Method,
-    path: String,
-    behalf: Behalf,
-}
-
-impl Asked {
-    fn log_cut(&self, error: &Error) {
-        let level = match error.kind() {
-            Kind::Corrupt | Kind::Internal | Kind::NoSpace => log::Level::Error,
-            Kind::Invalid | Kind::TooLarge | Kind::Overloaded | Kind::Unavailable => log::Level::Warn,
-        };
-        let (method, path, cause) = (self.method.as_str(), self.path.as_str(), error.to_string());
-        log::log!(level, method, path, cause; "answer cut off");
-    }
-
-    fn log_stalled(self, patience: Duration) {
-        let (method, path, seconds) = (self.method.as_str(), self.path.as_str(), patience.as_secs());
-        self.behalf.clone().enter(|| log::info!(method, path, seconds; "answer cut off: its client took nothing"));
-    }
+fn log_cut(method: &Method, path: &str, error: &Error) {
+    let level = match error.kind() {
+        Kind::Corrupt | Kind::Internal | Kind::NoSpace => log::Level::Error,
+        Kind::Invalid | Kind::TooLarge | Kind::Overloaded | Kind::Unavailable => log::Level::Warn,
+    };
+    let (method, cause) = (method.as_str(), error.to_string());
+    log::log!(level, method, path, cause; "answer cut off");
 }

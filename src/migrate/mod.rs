@@ -1,5 +1,6 @@
-//! Files of an old Filetracker server: `s3dedup migrate`, `migrate-v1` and `compare`.
+//! Files of an old Filetracker server: `s3dedup migrate`, `migrate-v1`, `compare` and `abandon-migration`.
 
+mod abandon;
 mod compare;
 mod report;
 pub mod show;
@@ -20,6 +21,7 @@ use crate::care::progress::Shown;
 use crate::config::{Config, one_line};
 use crate::{exit, logging};
 
+pub use abandon::abandon;
 pub use compare::{CompareOptions, compare};
 pub use report::one as trouble_to_json;
 pub use show::to_json;

@@ -68,12 +68,12 @@ impl Families {
 
     fn server(&mut self, observer: &Observer) {
         self.gauge("s3dedup_uptime_seconds", "Time since the start.", observer.uptime().as_secs_f64());
-        let help = "Lines that did not get into the log file.";
-        self.counter("s3dedup_log_lines_lost_total", help, logging::lost());
         if let Some(expiry) = observer.certificate_expiry() {
             let help = "When the certificate of this server ends.";
             self.gauge("s3dedup_tls_certificate_expiry_timestamp_seconds", help, expiry as f64);
         }
+        let help = "Lines that did not get into the log file.";
+        self.counter("s3dedup_log_lines_lost_total", help, logging::lost());
         let facts = observer.facts();
         let labels = [
             ("version", env!("CARGO_PKG_VERSION")),
@@ -193,7 +193,7 @@ impl Families {
         self.counter("s3dedup_cleaner_deleted_blobs_total", "Objects that it deleted.", cleaner.deleted());
         self.counter("s3dedup_cleaner_freed_bytes_total", "Sizes of those, as far as known.", cleaner.freed_bytes());
         self.counter("s3dedup_cleaner_errors_total", "Runs and batches of it that failed.", cleaner.errors());
-        let help = "Reads that found a stored object missing or damaged.";
+        let help = "Stored objects that a read found missing or damaged, twice.";
         self.counter("s3dedup_damaged_objects_seen_total", help, observer.engine().damage_seen());
         let exporter = observer.engine().exporter_stats();
         let last = exporter.last_success().map_or(0, |time| time.seconds());

@@ -6,13 +6,14 @@ use std::path::Path;
 use super::{path, read};
 
 /// Told by commands, by work in the background or by tests only, or as the cause of another line.
-const NOT_FOR_CLIENTS: [&str; 9] = [
+const NOT_FOR_CLIENTS: [&str; 10] = [
     "another instance cleans now",
     "can't set the lock session up",
     "the connection was closed",
     "the disk of the export does not answer",
     "the file was changed while it was read",
     "the lock session is not kept on one connection by the proxy",
+    "the client took nothing for too long",
     "somebody else tells the old server of this name",
     "no answer",
     "stopped",

@@ -200,18 +200,22 @@ fn tell(report: &CleanReport) {
         log::warn!("cleaning went wrong, the rest is done later errors={errors} kept={kept} error=\"{error}\"");
     }
     let Some(scan) = &report.scan else { return };
-    let (missing, wrong_size, orphans) = (&scan.missing, &scan.wrong_size, &scan.orphans);
+    let (missing, wrong_size, unreadable, orphans) = (&scan.missing, &scan.wrong_size, &scan.unreadable, &scan.orphans);
     log::info!(
-        "full scan objects={} contents={} orphans={} orphan_bytes={} missing={} wrong_size={} strangers={}",
+        "full scan objects={} contents={} orphans={} orphan_bytes={} missing={} wrong_size={} unreadable_rows={} strangers={}",
         scan.objects,
         scan.contents,
         orphans.count,
         orphans.bytes,
         missing.count,
         wrong_size.count,
+        unreadable.count,
         scan.strangers.count
     );
-    if !scan.is_whole() {
+    if unreadable.count > 0 {
+        log::error!("rows of contents cannot be read: run s3dedup verify first=\"{}\"", unreadable.first.join("; "));
+    }
+    if missing.count + wrong_size.count > 0 {
         let names: Vec<_> = missing.first.iter().chain(&wrong_size.first).map(String::as_str).collect();
         log::error!("contents are missing or have the wrong size first={}", names.join(","));
     }

@@ -71,6 +71,8 @@ pub struct ScanReport {
     pub missing: Findings,
     /// Contents whose object has another size than the one that is recorded.
     pub wrong_size: Findings,
+    /// Rows of contents that cannot be read: where they are, and why. Their objects are not compared.
+    pub unreadable: Findings,
     /// Names that are not ours. They are never touched.
     pub strangers: Findings,
 }
@@ -100,7 +102,7 @@ impl Findings {
 impl ScanReport {
     /// Whether the stores agree.
     pub fn is_whole(&self) -> bool {
-        self.missing.count == 0 && self.wrong_size.count == 0
+        [&self.missing, &self.wrong_size, &self.unreadable].iter().all(|found| found.count == 0)
     }
 }
 

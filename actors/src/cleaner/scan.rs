@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::report::ScanReport;
+use super::report::{Findings, ScanReport};
 use super::run::Cleaner;
 use super::turn::Turn;
 use crate::failpoint::{self, Point};
@@ -30,22 +30,26 @@ const NOTES_MAX: u32 = 1000;
 struct Contents<'a> {
     metadata: &'a dyn MetaStore,
     page: VecDeque<StoredBlob>,
-    after: Option<Digest>,
-    is_end: bool,
+    /// Where the next page begins; `None` at the end.
+    next: Option<Vec<u8>>,
+    /// Rows that cannot be read.
+    unreadable: Findings,
 }
 
 impl Contents<'_> {
     async fn first(&mut self) -> Result<Option<StoredBlob>> {
-        if self.page.is_empty() && !self.is_end {
-            let page = self.metadata.list_contents(self.after, PAGE).await?;
-            self.is_end = page.is_empty();
-            self.after = page.last().map(|content| content.digest).or(self.after);
-            self.page = page
-                .into_iter()
-                .map(|content| match content.recipe {
-                    Recipe::Whole(blob) => blob,
-                })
-                .collect();
+        while self.page.is_empty()
+            && let Some(after) = self.next.clone()
+        {
+            let page = self.metadata.survey(after, PAGE).await?;
+            self.next = page.next;
+            for row in page.unreadable {
+                self.unreadable.add(format!("{}: {}", row.place, row.why), 0);
+            }
+            let blobs = page.contents.into_iter().map(|content| match content.recipe {
+                Recipe::Whole(blob) => blob,
+            });
+            self.page = blobs.collect();
         }
         Ok(self.page.front().copied())
     }
@@ -69,9 +73,17 @@ pub(super) async fn run(
     orphans_max: u64,
     report: &mut ScanReport,
 ) -> Result<()> {
-    let contents = Contents { metadata: cleaner.metadata.as_ref(), page: VecDeque::new(), after: None, is_end: false };
+    let (page, next, unreadable) = (VecDeque::new(), Some(Vec::new()), Findings::default());
+    let contents = Contents { metadata: cleaner.metadata.as_ref(), page, next, unreadable };
     let notes_left = if dry_run { 0 } else { NOTES_MAX };
     let mut scan = Scan { cleaner, contents, unseen: Vec::new(), dry_run, orphans_left: orphans_max, notes_left };
+    let outcome = compare(&mut scan, turn, report).await;
+    report.unreadable = scan.contents.unreadable;
+    outcome
+}
+
+async fn compare(scan: &mut Scan<'_>, turn: &Turn, report: &mut ScanReport) -> Result<()> {
+    let cleaner = scan.cleaner;
     let mut after = None;
     loop {
         turn.expect_ours()?;
@@ -150,13 +162,23 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Whether the content is unknown, or has an object of its own that looks whole.
+    /// Whether the content is unknown, or has an object of its own that looks whole and was not found damaged. Where the
+    /// rows cannot be read nothing is spare.
     async fn is_spare(&self, digest: Digest) -> Result<bool> {
         let found = {
             let _call = self.cleaner.call().await;
-            self.cleaner.metadata.list_contents(before(digest), 1).await?
+            let after = before(digest).map_or_else(Vec::new, |before| before.as_bytes().to_vec());
+            self.cleaner.metadata.survey(after, 1).await?
         };
-        let Some(content) = found.into_iter().find(|content| content.digest == digest) else { return Ok(true) };
+        if !found.unreadable.is_empty() {
+            return Ok(false);
+        }
+        let Some(content) = found.contents.into_iter().find(|content| content.digest == digest) else {
+            return Ok(true);
+        };
+        if content.is_suspect {
+            return Ok(false);
+        }
         let Recipe::Whole(blob) = content.recipe;
         match self.cleaner.contents.stat(&blob.key).await {
             Ok(info) => Ok(info.is_some_and(|info| info.stored_size == blob.stored_size)),

@@ -25,7 +25,7 @@ impl Engine {
             beside.tell_soon(self, &key).await;
         }
         Ok(match (outcome, there) {
-            (DeleteOutcome::Absent, Ok(Some(there))) if there.stamp > stamp => {
+            (DeleteOutcome::Absent, Ok(Some(there))) if there.stamp > stamp && !there.is_young => {
                 DeleteOutcome::Stale { current: there.stamp }
             }
             // When it is not known whether the old server has it: the deletion is noted, and reaches it.

@@ -1,11 +1,16 @@
 //! Reading what a name points at.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 
 use super::Engine;
 use crate::download::{Body, Download, Expected, verified};
 use crate::model::{Entry, EntryKey, Error, Kind, Recipe, Result, StoredBlob};
 use crate::store::blob::BlobReader;
+
+/// How long a read that is refused waits until the damage that it found is noted.
+const NOTE_MAX: Duration = Duration::from_secs(3);
 
 impl Engine {
     /// Opens what a name points at; `None` when there is no such name.
@@ -24,8 +29,7 @@ impl Engine {
         {
             return Ok(Some(download));
         }
-        let Recipe::Whole(blob) = &again.recipe;
-        self.inner.damage.found(blob.key, &"it is missing").await;
+        self.note_damage(&again, &"it is missing").await;
         Err(Error::new(Kind::Corrupt, "the stored content is missing"))
     }
 
@@ -35,7 +39,7 @@ impl Engine {
         let body = match self.inner.cache.get(&blob.key) {
             Some(bytes) => Body::Whole(bytes),
             None => {
-                let Some(body) = self.read_object(blob).await? else { return Ok(None) };
+                let Some(body) = self.read_object(entry, blob).await? else { return Ok(None) };
                 body
             }
         };
@@ -44,7 +48,7 @@ impl Engine {
 
     /// What can be kept is read whole, of the rest the beginning; once more if it did not come as it should: an answer may
     /// break on its way.
-    async fn read_object(&self, blob: &StoredBlob) -> Result<Option<Body>> {
+    async fn read_object(&self, entry: &Entry, blob: &StoredBlob) -> Result<Option<Body>> {
         let read = || self.inner.source.open(&blob.key, async |reader| self.checked(blob, reader).await);
         let first = match read().await {
             Err(error) if error.kind() == Kind::Corrupt => error,
@@ -54,11 +58,17 @@ impl Engine {
         match read().await {
             // Whether the object is damaged or the store talks nonsense for a while is not known here.
             Err(error) if error.kind() == Kind::Corrupt => {
-                self.inner.damage.found(blob.key, &error).await;
+                self.note_damage(entry, &error).await;
                 Err(Error::new(Kind::Unavailable, "the stored bytes are not what was stored").with_source(error))
             }
             read => read,
         }
+    }
+
+    /// Has the object read once more, and noted if it is damaged. That goes on when it takes longer than a client waits for
+    /// its refusal.
+    async fn note_damage(&self, entry: &Entry, what: &(dyn std::fmt::Display + Sync)) {
+        let _ = tokio::time::timeout(NOTE_MAX, self.inner.damage.found(entry, what)).await;
     }
 
     async fn checked(&self, blob: &StoredBlob, reader: BlobReader) -> Result<Body> {

@@ -213,6 +213,11 @@ impl Engine {
         self.inner.migration.get().map(MigrationProgress::snapshot)
     }
 
+    /// Where to put what is too much for memory, and threads to do so.
+    pub(crate) fn spool_place(&self) -> (BlockingPool, std::path::PathBuf) {
+        (self.inner.compute.clone(), self.inner.spool_limits.temp_dir.clone())
+    }
+
     /// Whether what the old server beside this store has of a name may be in a version of its own.
     pub(crate) async fn doubts_old_server(&self, key: &EntryKey) -> Result<bool> {
         match self.beside() {
@@ -235,7 +240,7 @@ impl Engine {
         &self.inner.exporter_stats
     }
 
-    /// How many reads found a stored object missing or damaged since the start.
+    /// How many stored objects reads found missing or damaged, twice each, since the start.
     pub fn damage_seen(&self) -> u64 {
         self.inner.damage.count()
     }

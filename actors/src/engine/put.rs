@@ -77,6 +77,8 @@ impl Engine {
         // When the old server does not answer, it is found out as soon as it is told.
         if let Ok(Some(there)) = beside.look(&key).await
             && there.stamp > stamp
+            // One that may not be the real version yet stands against nothing; if it is, it comes here later.
+            && !there.is_young
         {
             return Ok(PutOutcome::Stale { current: there.stamp });
         }

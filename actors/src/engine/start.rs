@@ -74,6 +74,8 @@ pub struct EngineSettings {
     pub uploaders: usize,
     /// Uploads that may wait.
     pub upload_backlog_max: usize,
+    /// What one upload may take besides a second for each megabyte, see [`UPLOAD_TIME_MIN`](crate::UPLOAD_TIME_MIN).
+    pub upload_time_min: Duration,
     /// Threads that hash and compress.
     pub compute_threads: usize,
     /// How long an actor's thread may be kept before the actor counts as stuck; after twice that time the engine
@@ -170,10 +172,14 @@ impl Engine {
         let upload_stats = UploadStats::default();
         let stats = upload_stats.clone();
         let (uploaders, backlog_max) = (settings.uploaders.max(1), settings.upload_backlog_max);
+        let time_min = settings.upload_time_min;
         let breaker = Arc::new(Breaker::new("the content store"));
         let counts = Counts::default();
         let (meter, slots_max) = (Arc::clone(&counts.opens), settings.request_slots_max);
         let source = ContentSource::new(Arc::clone(&contents), Arc::clone(&breaker), meter, slots_max);
+        let router = Arc::clone(&metadata);
+        let note = move |key| note_damaged(Arc::clone(&router), key);
+        let damage = Damage::new(Arc::clone(&contents), compute.clone(), note);
         let meter = Arc::clone(&counts.uploads);
         let content_breaker = Arc::clone(&breaker);
         let uploads = tree.child("uploads", move |vital| {
@@ -184,13 +190,12 @@ impl Engine {
                 meter,
                 uploaders,
                 backlog_max,
+                time_min,
                 stats,
             })
         });
         tree.arbiters.push(("guardian", root));
 
-        let router = Arc::clone(&metadata);
-        let damage = Damage::new(move |key| note_damaged(Arc::clone(&router), key));
         let inner = Inner {
             admission: tree.admission.clone(),
             locks,

@@ -30,7 +30,7 @@ use crate::spool::BodyEncoding;
 pub use self::list::{ListedName, NameLines};
 pub use self::protocol::Protocol;
 pub use self::read::OldDownload;
-pub use self::write::OldDelete;
+pub use self::write::{OldDelete, UNPACKED_PER_SECOND_MIN};
 
 /// How patient the client is.
 #[derive(Clone, Debug)]
@@ -76,6 +76,16 @@ pub struct OldFile {
     pub encoding: BodyEncoding,
     /// The server's mark of these very bytes, if it has one.
     pub tag: Option<String>,
+    /// Whether the version is about the time at which the server said so. Old servers note a version after they have stored a
+    /// file, which has the time for its version until then: it may not be the real one.
+    pub is_young: bool,
+}
+
+impl OldFile {
+    /// Whether it is the same file, in the same version, however old that has become.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Self { is_young: other.is_young, ..self.clone() } == *other
+    }
 }
 
 /// An old Filetracker server, or another s3dedup. Clones share everything.

@@ -14,7 +14,7 @@ use crate::model::{EntryKey, Error, Kind, Result, Stamp};
 use crate::spool::BodyEncoding;
 
 /// A server of version 1 writes files in place, with the time as the version until they are whole; and what stands before it
-/// remembers for a second how long a file was.
+/// remembers for a second how long a file was. One of version 2 makes a link and notes the version then.
 const SETTLED_AFTER_SECONDS: i64 = 2;
 /// How often a file that is being written is given that time.
 const SETTLES_MAX: usize = 3;
@@ -51,8 +51,7 @@ impl OldServer {
                 let what = "the old server does not say how long a file is";
                 return Err(Error::new(Kind::Unavailable, what).with_source(self.to_string()));
             }
-            let settles = asked.protocol == Protocol::V1 && is_young(&file, asked.answer.headers());
-            if settles && seen.as_ref() != Some(&file) {
+            if file.is_young && seen.as_ref() != Some(&file) {
                 // Written again within the second, it would look the same after it was read as before.
                 seen = Some(file);
                 drop(asked);
@@ -95,13 +94,16 @@ impl OldServer {
             (Protocol::V1, BodyEncoding::Plain) => length,
             _ => headers.get("logical-size").and_then(|value| value.to_str().ok()).and_then(number),
         };
-        Ok(OldFile { stamp, logical_size, length, encoding, tag: text(ETAG).map(str::to_owned) })
+        let tag = text(ETAG).map(str::to_owned);
+        Ok(OldFile { stamp, logical_size, length, encoding, tag, is_young: is_young(stamp, headers) })
     }
 }
 
-fn is_young(file: &OldFile, headers: &HeaderMap) -> bool {
+/// By the clock of the server, which is that of its files.
+fn is_young(stamp: Stamp, headers: &HeaderMap) -> bool {
     let date = headers.get(DATE).and_then(|value| value.to_str().ok()).and_then(dates::parse);
-    file.stamp.seconds() >= date.unwrap_or_else(Stamp::now).seconds() - SETTLED_AFTER_SECONDS
+    let now = date.unwrap_or_else(Stamp::now).seconds();
+    stamp.seconds().abs_diff(now) <= SETTLED_AFTER_SECONDS.unsigned_abs()
 }
 
 /// What has to be right at the end of a body.
@@ -118,7 +120,7 @@ impl Check {
             let what = format!("the old server sent {seen} of {length} bytes");
             return Err(Error::new(Kind::Unavailable, what).with_source(self.server.to_string()));
         }
-        if self.looks_again && self.server.head(&self.name).await?.as_ref() != Some(&self.file) {
+        if self.looks_again && !self.server.head(&self.name).await?.is_some_and(|now| now.is_same(&self.file)) {
             let what = "the file was changed on the old server while it was read";
             return Err(Error::new(Kind::Unavailable, what).with_source(self.server.to_string()));
         }

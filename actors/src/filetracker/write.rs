@@ -15,7 +15,7 @@ use crate::model::{EntryKey, Error, Kind, Result, Stamp};
 /// The slowest a body may be taken, in bytes per second.
 const BYTES_PER_SECOND_MIN: u64 = 256 * 1024;
 /// The slowest it may be unpacked and hashed before the answer comes.
-const UNPACKED_PER_SECOND_MIN: u64 = 4 << 20;
+pub const UNPACKED_PER_SECOND_MIN: u64 = 4 << 20;
 
 /// The answer to a deletion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -93,6 +93,10 @@ impl Copier {
         let body = self.receive(download).await?;
         let bytes = body.logical_size;
         let stored = body.bytes.len();
+        // What came may be what the old server was being told just then.
+        if self.engine().doubts_old_server(key).await.map_err(Failure::Here)? {
+            return Ok(Fate::Skipped);
+        }
         // What is left to do is to wait for disks: others may be fetched meanwhile, unless there is much to hold.
         let _turn = (stored > SMALL_BYTES_MAX).then_some(turn);
         match self.engine().migrate(key.clone(), stamp, body).await.map_err(Failure::Here)? {

@@ -8,20 +8,18 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::MigrationPlan;
-use super::patience::{Patience, Stopped};
+use super::listing::Listed;
+use super::patience::{Patience, Pauses, Stopped};
 use super::progress::{MigrationPhase, MigrationProgress};
 use super::source::Source;
 use crate::engine::Engine;
-use crate::filetracker::ListedName;
 use crate::model::{Error, Kind, Result};
 use crate::store::meta::{Fate, Migration, MigrationId, MigrationJournal, MigrationState};
 
 /// Names that one transaction notes or reads.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 /// Files in flight for each that is fetched: most of the time small ones wait for disks, and they share syncs.
 const IN_FLIGHT_PER_TURN: usize = 6;
-/// Names that are none which are logged; all are in the journal.
-const ODD_NAMES_TOLD_MAX: usize = 100;
 /// Settled names are noted at least this often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Files in flight that may still end when the migration is told to stop.
@@ -74,7 +72,7 @@ impl Drop for Running<'_> {
 }
 
 /// Why a run ended early.
-enum Cut {
+pub(super) enum Cut {
     Stopped,
     Busy,
     Failed(Error),
@@ -131,6 +129,10 @@ impl Copier {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    pub(super) fn journal(&self) -> &dyn MigrationJournal {
+        self.0.journal.as_ref()
     }
 
     pub(super) fn source(&self) -> &dyn Source {
@@ -217,9 +219,19 @@ impl Copier {
         }
         while self.patience().insist("the database", async || journal.forget_former(id).await).await?? {}
         if migration.state == MigrationState::Listing {
-            self.progress().enter(MigrationPhase::Listing);
             log::info!("names are listed source={:?}", migration.source);
-            self.list(id).await?;
+            let mut pauses = Pauses::new();
+            loop {
+                self.progress().enter(MigrationPhase::Listing);
+                if self.list(id, &mut pauses).await? == Listed::All {
+                    break;
+                }
+                let noted = self.noted(id).await?;
+                self.progress().resume(&noted, is_resumed);
+                // What it named need not wait for what it did not.
+                self.progress().enter(MigrationPhase::Copying);
+                self.copy(id).await?;
+            }
             self.patience().insist("the database", async || journal.end_listing(id).await).await??;
             let noted = self.noted(id).await?;
             self.progress().resume(&noted, is_resumed);
@@ -234,56 +246,6 @@ impl Copier {
     async fn noted(&self, id: MigrationId) -> Result<Migration, Cut> {
         let noted = self.patience().insist("the database", async || self.0.journal.migration(id).await).await??;
         noted.ok_or_else(|| Error::new(Kind::Corrupt, "the migration is gone from the database").into())
-    }
-
-    /// Writes all names into the journal; after an outage from the beginning, as sources have no place to go on from.
-    async fn list(&self, id: MigrationId) -> Result<(), Cut> {
-        self.patience().insist("the source", async || self.list_once(id).await).await?.map_err(Cut::Failed)
-    }
-
-    async fn list_once(&self, id: MigrationId) -> Result<()> {
-        let mut listing = tokio::select! {
-            listing = self.source().list() => listing?,
-            () = self.patience().stopped() => return Err(Error::new(Kind::Unavailable, "stopped")),
-        };
-        let (mut names, mut unfit, mut told) = (Vec::new(), Vec::new(), 0);
-        loop {
-            let found = tokio::select! {
-                found = listing.next() => found.transpose()?,
-                // The caller's next pause tells it to stop.
-                () = self.patience().stopped() => return Err(Error::new(Kind::Unavailable, "stopped")),
-            };
-            let is_end = found.is_none();
-            for listed in found.unwrap_or_default() {
-                match listed {
-                    ListedName::Name(name) => names.push(name.name().to_owned()),
-                    ListedName::Odd { line, why } => {
-                        let line = line.replace(char::is_control, " ");
-                        if told < ODD_NAMES_TOLD_MAX {
-                            log::warn!("a name cannot be copied name={line:?} error=\"{why}\"");
-                        }
-                        told += 1;
-                        unfit.push((line, why));
-                    }
-                }
-                if names.len() + unfit.len() >= BATCH {
-                    self.add(id, &mut names, &mut unfit).await?;
-                }
-            }
-            if is_end {
-                return self.add(id, &mut names, &mut unfit).await;
-            }
-        }
-    }
-
-    async fn add(&self, id: MigrationId, names: &mut Vec<String>, unfit: &mut Vec<(String, String)>) -> Result<()> {
-        let (names, unfit) = (std::mem::take(names), std::mem::take(unfit));
-        let listed = names.len() + unfit.len();
-        let add = async || self.0.journal.add_names(id, names.clone(), unfit.clone()).await;
-        let stopped = |Stopped| Error::new(Kind::Unavailable, "stopped");
-        self.patience().insist("the database", add).await.map_err(stopped)??;
-        self.progress().listed(listed);
-        Ok(())
     }
 
     async fn copy(&self, id: MigrationId) -> Result<(), Cut> {

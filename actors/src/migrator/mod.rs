@@ -11,6 +11,7 @@ mod actor;
 mod attempt;
 mod compare;
 mod copier;
+mod listing;
 mod patience;
 mod progress;
 pub mod source;

@@ -67,7 +67,10 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
             let (blob, logical_size, reason) = (*blob, *logical_size, String::new());
             set(with, SetBlob { blob, logical_size, expected: None, intent: None, references, reason }).await
         }
-        Action::Switch { from, blob, logical_size, reason } => {
+        Action::Switch { from, blob, logical_size, is_set_aside, reason } => {
+            if *is_set_aside {
+                patiently(async || metadata.lift_quarantine(blob.key).await).await?;
+            }
             let (blob, logical_size, expected, reason) = (*blob, *logical_size, *from, (*reason).to_owned());
             set(with, SetBlob { blob, logical_size, expected, intent: None, references, reason }).await
         }

@@ -16,12 +16,11 @@ pub async fn note_emptied(stores: &Stores, concurrency: usize) -> Result<u64> {
     if !page.blobs.is_empty() || page.next.is_some() {
         return Ok(0);
     }
-    let (mut after, mut noted) = (None, 0);
-    loop {
-        let page = patiently(async || stores.metadata.list_contents(after, PAGE).await).await?;
-        let Some(last) = page.last() else { return Ok(noted) };
-        after = Some(last.digest);
-        let notes = page.into_iter().filter(|content| !content.is_suspect).map(|content| {
+    let (mut next, mut noted) = (Some(Vec::new()), 0);
+    while let Some(after) = next {
+        let page = patiently(async || stores.metadata.survey(after.clone(), PAGE).await).await?;
+        // Rows that cannot be read need no note: no upload takes such a content for known.
+        let notes = page.contents.into_iter().filter(|content| !content.is_suspect).map(|content| {
             let Recipe::Whole(blob) = content.recipe;
             async move { patiently(async || stores.metadata.note_damaged(blob.key).await).await }
         });
@@ -29,5 +28,7 @@ pub async fn note_emptied(stores: &Stores, concurrency: usize) -> Result<u64> {
             .buffer_unordered(concurrency.max(1))
             .try_fold(0, async |count, ()| Ok(count + 1))
             .await?;
+        next = page.next;
     }
+    Ok(noted)
 }

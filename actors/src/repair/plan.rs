@@ -36,6 +36,8 @@ pub enum Action {
         blob: StoredBlob,
         /// The size of the content.
         logical_size: u64,
+        /// Whether it is in quarantine, which it leaves first.
+        is_set_aside: bool,
         /// What is wrong.
         reason: &'static str,
     },
@@ -96,9 +98,10 @@ impl Action {
             Self::Adopt { blob, logical_size } => {
                 json!({ "action": "adopt", "object": blob.key.to_string(), "logical_size": logical_size })
             }
-            Self::Switch { from, blob, reason, .. } => {
-                json!({ "action": "switch", "from": name(from), "to": blob.key.to_string(), "reason": reason })
-            }
+            Self::Switch { from, blob, is_set_aside, reason, .. } => json!({
+                "action": "switch", "from": name(from), "to": blob.key.to_string(), "from_quarantine": is_set_aside,
+                "reason": reason,
+            }),
             Self::Refetch { digest, from, source, reason } => json!({
                 "action": "refetch", "digest": digest.to_string(), "from": name(from), "source": source.to_json(),
                 "reason": reason,
@@ -223,13 +226,20 @@ async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Re
 
 async fn decide(with: &Repairer<'_>, digest: Digest, loss: &Loss) -> Result<Option<Action>> {
     let (from, reason) = (loss.from, loss.damage.word());
+    let (mut free, mut set_aside) = (Vec::new(), Vec::new());
     for key in &loss.candidates {
-        if Some(*key) != from && is_given_up(with, *key).await? {
-            continue;
+        // Whatever is said of the content's own object, it may prove to be good.
+        if Some(*key) == from {
+            free.push(*key);
+        } else if !is_condemned(with, *key).await? {
+            if is_set_aside(with, *key).await? { set_aside.push(*key) } else { free.push(*key) }
         }
-        if let Some(info) = prove(with, *key).await? {
-            let (blob, logical_size) = (stored(*key, &info), info.logical_size);
-            return Ok(Some(Action::Switch { from, blob, logical_size, reason }));
+    }
+    let free = free.into_iter().map(|key| (key, false));
+    for (key, is_set_aside) in free.chain(set_aside.into_iter().map(|key| (key, true))) {
+        if let Some(info) = prove(with, key).await? {
+            let (blob, logical_size) = (stored(key, &info), info.logical_size);
+            return Ok(Some(Action::Switch { from, blob, logical_size, is_set_aside, reason }));
         }
     }
     if let Some(source) = elsewhere(with, digest).await? {
@@ -277,14 +287,24 @@ pub(super) async fn prove(with: &Repairer<'_>, key: BlobKey) -> Result<Option<Bl
     })
 }
 
-/// Whether the object is about to be deleted, or in quarantine.
-async fn is_given_up(with: &Repairer<'_>, key: BlobKey) -> Result<bool> {
-    let after = match key.generation.checked_sub(1) {
+/// Whether the object is about to be deleted.
+async fn is_condemned(with: &Repairer<'_>, key: BlobKey) -> Result<bool> {
+    let metadata = &with.stores.metadata;
+    let condemned = patiently(async || metadata.list_condemned(right_before(key), 1).await).await?;
+    Ok(condemned.first() == Some(&key))
+}
+
+/// Whether the object is in quarantine.
+async fn is_set_aside(with: &Repairer<'_>, key: BlobKey) -> Result<bool> {
+    let metadata = &with.stores.metadata;
+    let quarantined = patiently(async || metadata.list_quarantined(right_before(key), 1).await).await?;
+    Ok(quarantined.first().is_some_and(|object| object.key == key))
+}
+
+/// What an object comes right after in the order of digests and generations.
+fn right_before(key: BlobKey) -> Option<BlobKey> {
+    match key.generation.checked_sub(1) {
         Some(generation) => Some(BlobKey { generation, ..key }),
         None => before(key.digest).map(|digest| BlobKey { digest, generation: i64::MAX.cast_unsigned(), ..key }),
-    };
-    let metadata = &with.stores.metadata;
-    let condemned = patiently(async || metadata.list_condemned(after, 1).await).await?;
-    let quarantined = patiently(async || metadata.list_quarantined(after, 1).await).await?;
-    Ok(condemned.first() == Some(&key) || quarantined.first().is_some_and(|object| object.key == key))
+    }
 }

@@ -130,18 +130,18 @@ async fn find(metadata: &dyn MetaStore, contents: &dyn BlobStore) -> Result<(Str
 
 /// Whether there is a content whose object is not known to be missing already.
 async fn expects_objects(metadata: &dyn MetaStore) -> Result<bool> {
-    let mut after = None;
-    loop {
-        let page = metadata.list_contents(after, LOOK_AT).await?;
-        if page.iter().any(|content| !content.is_suspect) {
+    let (mut next, mut is_any) = (Some(Vec::new()), false);
+    while let Some(after) = next {
+        // Rows that cannot be read name no object.
+        let page = metadata.survey(after, LOOK_AT).await?;
+        if page.contents.iter().any(|content| !content.is_suspect) {
             return Ok(true);
         }
-        match page.last() {
-            Some(last) => after = Some(last.digest),
-            // With no row to be read nothing is known of any object.
-            None => return Ok(after.is_none()),
-        }
+        is_any |= !page.contents.is_empty();
+        next = page.next;
     }
+    // With no row to be read nothing is known of any object.
+    Ok(!is_any)
 }
 
 fn strangers(me: &str, owners: &[String]) -> Untied {

@@ -272,7 +272,7 @@ pub(super) async fn a_made_up_generation_uses_up_no_numbers(store: Store) {
 }
 
 async fn is_suspect(store: &Store, byte: u8) -> bool {
-    let contents = ok(store.list_contents(None, 100).await);
+    let contents = ok(store.survey(Vec::new(), 100).await).contents;
     contents.iter().any(|content| content.digest == digest(byte) && content.is_suspect)
 }
 

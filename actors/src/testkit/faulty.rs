@@ -12,7 +12,7 @@ use crate::model::{BlobInfo, BlobKey, Digest, Entry, EntryKey, Error, Kind, Resu
 use crate::store::blob::{BlobPage, BlobReader, BlobStore, Deletion, SpooledBytes};
 use crate::store::meta::{
     CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
-    PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
+    PutPlan, Survey, Totals, UnusedContent, UnusedPage,
 };
 
 /// What happens instead of the next calls.
@@ -30,6 +30,10 @@ pub enum Fault {
     Lost,
     /// Reads begin, and no byte ever comes.
     Stall,
+    /// All reads of objects end with wrong bytes.
+    Wrong,
+    /// The next read of an object does.
+    WrongOnce,
 }
 
 /// Decides the fate of calls and counts them; clones share both.
@@ -40,11 +44,13 @@ pub struct Faults(Arc<Shared>);
 struct Shared {
     fault: Mutex<Fault>,
     puts: AtomicUsize,
+    opens: AtomicUsize,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self(Arc::new(Shared { fault: Mutex::new(Fault::None), puts: AtomicUsize::new(0) }))
+        let (puts, opens) = Default::default();
+        Self(Arc::new(Shared { fault: Mutex::new(Fault::None), puts, opens }))
     }
 }
 
@@ -59,13 +65,18 @@ impl Faults {
         self.0.puts.load(Ordering::SeqCst)
     }
 
+    /// Objects that were to be opened so far.
+    pub fn opens(&self) -> usize {
+        self.0.opens.load(Ordering::SeqCst)
+    }
+
     fn now(&self) -> Fault {
         *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn strike_now(&self) -> Result<()> {
         match self.now() {
-            Fault::None | Fault::Lost | Fault::Hang | Fault::Stall => Ok(()),
+            Fault::None | Fault::Lost | Fault::Hang | Fault::Stall | Fault::Wrong | Fault::WrongOnce => Ok(()),
             Fault::Down => Err(Error::new(Kind::Unavailable, "down on command")),
             Fault::Panic => panic!("panic on command"),
         }
@@ -87,6 +98,15 @@ pub struct FaultyBlobs {
     pub faults: Faults,
 }
 
+/// The beginning as it is, the rest changed on its way.
+fn wrong(reader: BlobReader) -> BlobReader {
+    let pieces = reader.stream.enumerate().map(|(number, piece)| match piece {
+        Ok(piece) if number > 2 => Ok(piece.iter().map(|byte| byte ^ 1).collect()),
+        piece => piece,
+    });
+    BlobReader { stream: pieces.boxed(), ..reader }
+}
+
 #[async_trait]
 impl BlobStore for FaultyBlobs {
     fn kind(&self) -> &'static str {
@@ -100,11 +120,17 @@ impl BlobStore for FaultyBlobs {
     }
 
     async fn open(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<BlobReader>> {
+        self.faults.0.opens.fetch_add(1, Ordering::SeqCst);
         self.faults.strike().await?;
         let opened = self.inner.open(key, range).await?;
         Ok(match self.faults.now() {
             Fault::Lost => None,
             Fault::Stall => opened.map(|reader| BlobReader { stream: stream::pending().boxed(), ..reader }),
+            Fault::Wrong => opened.map(wrong),
+            Fault::WrongOnce => {
+                self.faults.set(Fault::None);
+                opened.map(wrong)
+            }
             _ => opened,
         })
     }
@@ -242,8 +268,8 @@ impl MetaStore for FaultyMeta {
         self.inner.forget(keys).await
     }
 
-    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
-        self.inner.list_contents(after, rows).await
+    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
+        self.inner.survey(after, rows).await
     }
 
     async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {

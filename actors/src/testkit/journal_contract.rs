@@ -194,3 +194,35 @@ pub(super) async fn former_migrations_are_forgotten_bit_by_bit(store: Store) {
     assert!(ok(store.troubles(first, None, 10).await).is_empty());
     assert_eq!(ok(store.troubles(second, None, 10).await).len(), 3);
 }
+
+pub(super) async fn unfinished_migrations_are_abandoned_with_what_is_remembered_for_them(store: Store) {
+    use super::meta_contract::{delete, put};
+    let done = begin(&store).await.id;
+    ok(store.add_names(done, Vec::new(), vec![("odd".into(), "a reason".into())]).await);
+    finish(&store, done).await;
+    let listing = begin(&store).await.id;
+    ok(store.add_names(listing, names(&["a", "b", "c"]), vec![("odd".into(), "a reason".into())]).await);
+    let copying = ok(store.begin_migration("v1", "/srv".to_owned()).await).id;
+    ok(store.add_names(copying, names(&["a"]), Vec::new()).await);
+    ok(store.end_listing(copying).await);
+    let unfinished = ok(store.unfinished_migrations().await);
+    let shown: Vec<_> = unfinished.iter().map(|one| (one.id, one.state, one.counts.total)).collect();
+    assert_eq!(shown, [(listing, MigrationState::Listing, 4), (copying, MigrationState::Copying, 1)]);
+    // While they are there, and for a while after their end, deletions are remembered.
+    put(&store, "deleted", 5, 1).await;
+    delete(&store, "deleted", 5).await;
+    ok(store.forget_tombstones(10).await);
+    assert_eq!(ok(store.count_tombstones().await), 1);
+    let mut rounds = 1;
+    while ok(store.abandon_migrations(2).await) {
+        rounds += 1;
+    }
+    assert!(rounds > 2, "{rounds}");
+    assert!(ok(store.unfinished_migrations().await).is_empty());
+    assert_eq!((ok(store.migration(listing).await), ok(store.migration(copying).await)), (None, None));
+    assert!(ok(store.pending_names(listing, None, 10).await).is_empty());
+    assert!(ok(store.troubles(listing, None, 10).await).is_empty());
+    assert_eq!(ok(store.troubles(done, None, 10).await).len(), 1, "what is done stays to be looked at");
+    ok(store.forget_tombstones(10).await);
+    assert_eq!(ok(store.count_tombstones().await), 0);
+}

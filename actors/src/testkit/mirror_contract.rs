@@ -114,6 +114,9 @@ pub(super) async fn a_claim_keeps_others_away_until_it_runs_out(store: Store) {
     }
     let mark = marked(&store, "a").await;
     assert_eq!(claim(&store, "a", THEM).await, Claimed::Held);
+    for (name, is_claimed) in [("a", true), ("b", false), ("unmarked", false)] {
+        assert_eq!(ok(store.is_claimed(key(name)).await), is_claimed, "{name}");
+    }
     assert_eq!(claim(&store, "a", US).await, Claimed::Yes(mark), "a claim is prolonged");
     let due = ok(store.claim_due_marks(THEM, LEASE, 1).await);
     assert_eq!(due.len(), 1);
@@ -168,4 +171,18 @@ pub(super) async fn what_is_here_and_what_was_deleted_is_told(store: Store) {
     ok(store.mark(key("gone")).await);
     assert_eq!(ok(store.settle_mark(mark, claim).await), Settled::Changed);
     assert_eq!(known().await[0].telling, None);
+}
+
+pub(super) async fn marks_and_tombstones_are_given_up_bit_by_bit(store: Store) {
+    for name in ["a", "b", "c"] {
+        assert_eq!(ok(store.delete_beside(key(name), at(7)).await), DeleteOutcome::Absent);
+    }
+    marked(&store, "a").await;
+    assert_eq!((ok(store.mark_summary().await).marks, ok(store.count_tombstones().await)), (3, 3));
+    assert!(ok(store.forget_marks(2).await));
+    assert_eq!(ok(store.mark_summary().await).marks, 1);
+    assert!(!ok(store.forget_marks(2).await));
+    assert_eq!((ok(store.mark_summary().await).marks, ok(store.count_tombstones().await)), (0, 3));
+    while ok(store.forget_tombstones(2).await) {}
+    assert_eq!(ok(store.count_tombstones().await), 0);
 }

@@ -4,4 +4,4 @@ mod pool;
 mod uploader;
 
 pub use pool::{UploadStats, UploaderPool, UploaderPoolSpec};
-pub use uploader::UploadBlob;
+pub use uploader::{UPLOAD_TIME_MIN, UploadBlob};

@@ -36,6 +36,8 @@ pub struct UploaderPoolSpec {
     pub uploaders: usize,
     /// Uploads that may wait.
     pub backlog_max: usize,
+    /// What an upload may take besides the time of its bytes.
+    pub time_min: Duration,
     /// Numbers for the outside.
     pub stats: UploadStats,
 }
@@ -89,8 +91,8 @@ impl UploaderPool {
     fn uploader(&self) -> Addr<S3UploaderActor> {
         let spec = &self.spec;
         let (vital, store) = (spec.vital.clone(), Arc::clone(&spec.store));
-        let (breaker, meter) = (Arc::clone(&spec.breaker), Arc::clone(&spec.meter));
-        S3UploaderActor { vital, store, breaker, meter }.start()
+        let (breaker, meter, time_min) = (Arc::clone(&spec.breaker), Arc::clone(&spec.meter), spec.time_min);
+        S3UploaderActor { vital, store, breaker, meter, time_min }.start()
     }
 
     fn accept(&mut self, work: Waiting, pool: &Addr<Self>) {

@@ -37,17 +37,17 @@ pub(super) struct UploadNow {
     pub(super) waited: Duration,
 }
 
-/// What an upload may take besides the time of its bytes. A content store over a network gives up sooner by itself; a disk
-/// or a mounted folder that hangs never does.
-const UPLOAD_MIN: Duration = Duration::from_secs(60);
+/// What an upload may take besides the time of its bytes, in a server. A content store over a network gives up sooner by
+/// itself; a disk or a mounted folder that hangs never does.
+pub const UPLOAD_TIME_MIN: Duration = Duration::from_secs(60);
 
 /// What the slowest content store takes in, in bytes a second.
 const BYTES_PER_SECOND_MIN: u64 = 1_000_000;
 
-/// Bounds an upload of so many bytes. One that ends later does no harm: its name was never given away, and cleaning finds it
+/// Bounds an upload of so many bytes, which may take `least` besides their time. One that ends later does no harm: its name was never given away, and cleaning finds it
 /// by its intent.
-async fn in_time(bytes: u64, put: impl Future<Output = Result<()>>) -> Result<()> {
-    let time = UPLOAD_MIN + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN);
+async fn in_time(least: Duration, bytes: u64, put: impl Future<Output = Result<()>>) -> Result<()> {
+    let time = least + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN);
     let late = |_| Error::new(Kind::Unavailable, "the content store does not take a content in time");
     tokio::time::timeout(time, put).await.map_err(late)?
 }
@@ -58,6 +58,7 @@ pub(super) struct S3UploaderActor {
     pub(super) store: Arc<dyn BlobStore>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) meter: Arc<Meter>,
+    pub(super) time_min: Duration,
 }
 
 impl Actor for S3UploaderActor {
@@ -70,11 +71,11 @@ impl Handler<UploadNow> for S3UploaderActor {
     fn handle(&mut self, now: UploadNow, _: &mut Self::Context) -> Self::Result {
         let UploadNow { upload, waited } = now;
         let (store, breaker, meter) = (Arc::clone(&self.store), Arc::clone(&self.breaker), Arc::clone(&self.meter));
-        let behalf = upload.behalf.clone();
+        let (behalf, time_min) = (upload.behalf.clone(), self.time_min);
         let work = async move {
             let begun = Instant::now();
             let put = store.put_late(waited, &upload.key, &upload.body, &upload.info);
-            breaker.call(meter.measure(in_time(upload.body.len(), put))).await?;
+            breaker.call(meter.measure(in_time(time_min, upload.body.len(), put))).await?;
             log::debug!(
                 "an object is stored object={} bytes={} waited_ms={} duration_ms={}",
                 upload.key,

@@ -39,6 +39,7 @@ fn engine(
         uploaders: 2,
         upload_backlog_max: 64,
         compute_threads: 1,
+        upload_time_min: s3dedup_actors::UPLOAD_TIME_MIN,
         stuck_after: std::time::Duration::from_secs(30),
         distributed_locks: None,
         cleaner: Some(CleanerSettings { interval: Duration::from_millis(200), full_scan: None, limits: at_once() }),

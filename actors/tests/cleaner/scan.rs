@@ -66,7 +66,7 @@ async fn what_differs_is_found(stores: Stores) {
     let dry = stores.clean_with(CleanerLimits::default(), DRY_DELETE).await;
     let run = stores.clean_with(CleanerLimits::default(), DELETE).await;
     assert_eq!((dry.plan(), run.deleted()), (run.plan(), 2));
-    let contents = stores.metadata.list_contents(None, 100).await.unwrap();
+    let contents = stores.metadata.survey(Vec::new(), 100).await.unwrap().contents;
     let noted: BTreeSet<_> =
         contents.iter().filter(|content| content.is_suspect).map(|content| content.digest).collect();
     assert_eq!(noted, BTreeSet::from([lost.digest, cut.digest]), "the next uploads bring them back");
@@ -160,4 +160,73 @@ async fn orphans_stay_when_the_database_knows_nothing_and_within_the_limit() {
 
 fn hex(number: u8) -> String {
     format!("{number:02x}").repeat(32)
+}
+
+/// One row that cannot be read hides nothing else, and takes nothing away that a repair may need.
+async fn rows_that_cannot_be_read_are_told_and_passed_over(stores: Stores) {
+    stores.fill(5).await;
+    let (bad, lost) = (blob_key(&stores, "used1").await, blob_key(&stores, "used2").await);
+    let garbage = stores.memory.names().len();
+    stores.spoil(
+        "UPDATE @representations SET encoding = 'rot13' WHERE digest IN
+        (SELECT digest FROM @entries WHERE name = 'used1')",
+    );
+    stores.memory.delete(&[lost]).await.unwrap();
+    let another = BlobKey { generation: 3, ..bad };
+    stores.memory.insert_raw(&another.to_string(), b"what a repair may need");
+    let run = stores.clean_with(CleanerLimits::default(), DELETE).await;
+    let found = run.scan.unwrap();
+    assert!(!found.is_whole());
+    assert_eq!((found.unreadable.count, found.contents, found.objects), (1, 9, garbage as u64));
+    assert!(found.unreadable.first[0].contains(&bad.digest.to_string()), "{:?}", found.unreadable);
+    assert_eq!(found.missing.first, [lost.to_string()], "what is behind it is compared");
+    assert_eq!(found.orphans_kept.first, [another.to_string()]);
+    assert_eq!(found.orphans_deleted.done, 0);
+    // Cleaning goes on, too.
+    assert_eq!(stores.clean(at_once()).await.deleted(), 5);
+    let names = stores.memory.names();
+    assert!(names.contains(&bad.to_string()) && names.contains(&another.to_string()), "{names:?}");
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_read_are_told_and_passed_over_on_sqlite() {
+    rows_that_cannot_be_read_are_told_and_passed_over(Stores::sqlite()).await;
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_read_are_told_and_passed_over_on_postgres() {
+    rows_that_cannot_be_read_are_told_and_passed_over(Stores::postgres().await).await;
+}
+
+/// Names or a row without an object of their own: whatever object there is may be the last one.
+async fn an_orphan_that_may_be_the_last_of_a_content_stays(stores: Stores) {
+    stores.fill(4).await;
+    let mut kept = Vec::new();
+    for (name, sql) in [
+        ("used1", "DELETE FROM @representations WHERE digest IN (SELECT digest FROM @entries WHERE name = 'used1')"),
+        (
+            "used2",
+            "DELETE FROM @contents WHERE digest IN (SELECT digest FROM @entries WHERE name = 'used2');
+            DELETE FROM @representations WHERE digest IN (SELECT digest FROM @entries WHERE name = 'used2')",
+        ),
+    ] {
+        kept.push(blob_key(&stores, name).await.to_string());
+        stores.spoil(sql);
+    }
+    let damaged = blob_key(&stores, "used3").await;
+    stores.metadata.note_damaged(damaged).await.unwrap();
+    let spare = BlobKey { generation: 5, ..damaged };
+    stores.memory.insert_raw(&spare.to_string(), b"perhaps it is whole");
+    kept.push(spare.to_string());
+    let run = stores.clean_with(CleanerLimits::default(), DELETE).await;
+    assert_eq!(run.scan.unwrap().orphans_deleted.done, 0);
+    let names = stores.memory.names();
+    assert!(kept.iter().all(|name| names.contains(name)), "{kept:?} {names:?}");
+}
+
+#[tokio::test]
+async fn an_orphan_that_may_be_the_last_of_a_content_stays_on_both_databases() {
+    for stores in [Stores::sqlite(), Stores::postgres().await] {
+        an_orphan_that_may_be_the_last_of_a_content_stays(stores).await;
+    }
 }

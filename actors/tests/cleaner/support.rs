@@ -164,6 +164,18 @@ impl Stores {
         Self { metadata, contents, memory, postgres, dir, layout: KeyLayout::new(2) }
     }
 
+    /// Runs SQL on rows, `@` is where the tables are, whatever rows are allowed to hold.
+    pub fn spoil(&self, sql: &str) {
+        match &self.postgres {
+            Some(server) => drop(server.sql(&sql.replace('@', "s3dedup."))),
+            None => {
+                let database = rusqlite::Connection::open(self.dir.path().join("kv.db")).expect("the database");
+                let sql = format!("PRAGMA ignore_check_constraints = 1; {}", sql.replace('@', ""));
+                database.execute_batch(&sql).expect("damage");
+            }
+        }
+    }
+
     pub fn cleaner(&self, limits: CleanerLimits) -> Cleaner {
         Cleaner::new(Arc::clone(&self.metadata), Arc::clone(&self.contents) as _, limits, "test".into())
     }

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use futures_util::future::join_all;
 use s3dedup_actors::model::Kind;
 use s3dedup_actors::testkit::faulty::Fault;
+use s3dedup_actors::testkit::noise;
 
 use crate::support::{TestEngine, key};
 
@@ -177,4 +179,76 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), all_left).await.expect("a lock outlived its caller");
+}
+
+#[actix_rt::test]
+async fn one_wrong_answer_amid_a_large_read_says_nothing_of_the_object() {
+    let test = TestEngine::start();
+    let content = noise(1, 300_000);
+    test.put("a", 1, &content).await.unwrap();
+    test.blob_faults.set(Fault::WrongOnce);
+    assert_eq!(test.get("a").await.unwrap_err().kind(), Kind::Corrupt, "wrong bytes never pass");
+    assert_eq!((test.is_noted("a").await, test.engine.damage_seen()), (false, 0));
+    let puts = test.blob_faults.puts();
+    test.put("b", 1, &content).await.unwrap();
+    assert_eq!(test.blob_faults.puts(), puts, "it is known and needs no upload");
+    assert_eq!(test.get("a").await.unwrap(), Some((1, content)));
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_object_that_is_wrong_when_it_is_read_again_is_noted_before_its_client_is_told() {
+    let test = TestEngine::start();
+    let content = noise(1, 300_000);
+    test.put("a", 1, &content).await.unwrap();
+    test.blob_faults.set(Fault::Wrong);
+    assert_eq!(test.get("a").await.unwrap_err().kind(), Kind::Corrupt);
+    assert!(test.is_noted("a").await);
+    test.blob_faults.set(Fault::None);
+    let puts = test.blob_faults.puts();
+    test.put("a", 2, &content).await.unwrap();
+    assert_eq!(test.blob_faults.puts(), puts + 1, "it is stored anew");
+    assert_eq!(test.get("a").await.unwrap(), Some((2, content)));
+    assert!(!test.is_noted("a").await);
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn many_wrong_reads_of_an_object_have_it_read_again_once() {
+    let test = TestEngine::start();
+    let content = noise(1, 300_000);
+    test.put("a", 1, &content).await.unwrap();
+    // They have the beginning, and the rest is wrong; reading again begins and never ends.
+    test.blob_faults.set(Fault::Wrong);
+    let name = key("a");
+    let downloads = join_all((0..8).map(|_| test.engine.open(&name))).await;
+    let opens = test.blob_faults.opens();
+    test.blob_faults.set(Fault::Stall);
+    let reads = downloads.into_iter().map(|download| download.unwrap().unwrap().stored().try_collect::<Vec<_>>());
+    let reads = tokio::time::timeout(Duration::from_secs(2), join_all(reads)).await;
+    assert!(reads.is_err(), "they wait until it is known what is wrong");
+    assert_eq!(test.blob_faults.opens(), opens + 1);
+    test.blob_faults.set(Fault::None);
+    test.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_upload_that_a_store_never_takes_in_ends_and_leaves_the_uploader_to_others() {
+    let test = TestEngine::start_with(|settings| {
+        settings.uploaders = 1;
+        settings.upload_time_min = Duration::from_millis(300);
+    });
+    test.blob_faults.set(Fault::Hang);
+    let put = tokio::time::timeout(Duration::from_secs(20), test.put("a", 1, b"hello")).await;
+    assert_eq!(put.expect("no answer").unwrap_err().kind(), Kind::Unavailable);
+    assert!(test.list("").await.is_empty());
+    test.blob_faults.set(Fault::None);
+    let stored = async {
+        while test.put("a", 1, b"hello").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), stored).await.expect("the uploader is lost");
+    assert_eq!(test.get("a").await.unwrap(), Some((1, b"hello".to_vec())));
+    test.stop().await;
 }

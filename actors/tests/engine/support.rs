@@ -13,7 +13,7 @@ use s3dedup_actors::migrator::source::Tree;
 use s3dedup_actors::model::{EntryKey, KeyLayout, Namespace, Result, Stamp};
 use s3dedup_actors::store::blob::MemoryStore;
 use s3dedup_actors::store::instances::Instance;
-use s3dedup_actors::store::meta::{MigrationJournal, PostgresStore, SqliteSettings, SqliteStore};
+use s3dedup_actors::store::meta::{MetaStore, MigrationJournal, PostgresStore, SqliteSettings, SqliteStore};
 use s3dedup_actors::testkit::faulty::{Faults, FaultyBlobs, FaultyMeta};
 use s3dedup_actors::testkit::postgres::PostgresServer;
 use s3dedup_actors::{
@@ -69,6 +69,12 @@ impl TestEngine {
         test
     }
 
+    /// Puts an old side beside the store.
+    #[allow(dead_code, reason = "the tests of migrations use it")]
+    pub fn stand_beside(&mut self, settings: BesideSettings) {
+        self.tree.stand_beside(&self.engine, settings);
+    }
+
     pub fn start_with(change: impl FnOnce(&mut EngineSettings)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let settings = SqliteSettings { path: dir.path().join("kv.db"), connections: 3, backlog: 256 };
@@ -92,6 +98,7 @@ impl TestEngine {
             uploaders: 4,
             upload_backlog_max: 64,
             compute_threads: 2,
+            upload_time_min: s3dedup_actors::UPLOAD_TIME_MIN,
             stuck_after: Duration::from_secs(30),
             distributed_locks: None,
             cleaner: None,
@@ -152,6 +159,13 @@ impl TestEngine {
         let stamp = download.entry.stamp.seconds();
         let pieces: Vec<Bytes> = download.decoded().try_collect().await?;
         Ok(Some((stamp, pieces.concat())))
+    }
+
+    /// Whether the next upload of what a name holds is to bring it back.
+    pub async fn is_noted(&self, name: &str) -> bool {
+        let entry = self.metadata.lookup(key(name)).await.expect("a look-up").expect("a name");
+        let contents = self.metadata.survey(Vec::new(), 1000).await.expect("contents").contents;
+        contents.iter().any(|content| content.digest == entry.digest && content.is_suspect)
     }
 
     pub async fn list(&self, directory: &str) -> Vec<String> {

@@ -165,7 +165,7 @@ async fn an_object_that_cannot_be_read_is_damage_and_a_store_that_cannot_is_none
     faults.set(Fault::Down);
     assert_eq!(world.try_verify(true).await.unwrap_err().kind(), Kind::Unavailable);
     // It lists and gives nothing out.
-    let all = world.stores.metadata.list_contents(None, 100).await.unwrap();
+    let all = world.stores.metadata.survey(Vec::new(), 100).await.unwrap().contents;
     let all: Vec<_> = all.iter().map(|content| object(content.digest)).collect();
     world.stores.contents = Arc::new(BadPlace { inner, bad: all });
     assert_eq!(world.try_verify(true).await.unwrap_err().kind(), Kind::Unavailable);

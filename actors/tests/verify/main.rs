@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+mod emptied;
 mod hostile;
 mod looks;
 mod lost_rows;

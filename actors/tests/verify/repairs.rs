@@ -215,7 +215,7 @@ async fn a_lost_database_is_rebuilt_and_its_names_imported() {
             assert_eq!(world.files(), files);
             // Names of objects are not used again.
             world.put("new", b"a new content").await;
-            let contents = world.stores.metadata.list_contents(None, 100).await.unwrap();
+            let contents = world.stores.metadata.survey(Vec::new(), 100).await.unwrap().contents;
             let new = contents.iter().find(|content| content.digest == digest(b"a new content")).unwrap();
             let s3dedup_actors::model::Recipe::Whole(blob) = &new.recipe else { unreachable!() };
             assert_eq!(blob.key.generation, 7);
@@ -289,5 +289,67 @@ async fn an_import_keeps_newer_names_and_tells_what_is_missing() {
     for cut in [text.len() - 12, text.len() / 2, 20, 0] {
         let refused = import(world.stores.metadata.as_ref(), &mut &text.as_bytes()[..cut]).await.unwrap_err();
         assert_eq!(refused.kind(), Kind::Invalid, "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_in_quarantine_that_is_whole_after_all_comes_back_when_nothing_else_is_left() {
+    for kind in BOTH {
+        let mut world = World::new(kind).await;
+        let (content, former) = (world.names["a/7"].clone(), object(world.content("a/7")));
+        // One wrong look, and an upload that healed what was whole.
+        world.stores.metadata.quarantine(former, "found damaged".into()).await.unwrap();
+        world.put("a/7", &content).await;
+        let newer = BlobKey { generation: 1, ..former };
+        let healed = world.stores.metadata.list_quarantined(None, 9).await.unwrap();
+        assert_eq!(healed.iter().map(|object| object.key).collect::<Vec<_>>(), [former], "{kind}");
+        assert!(repair(&world, None).await.actions.is_empty(), "{kind}: the content has another one");
+        world.stores.contents.delete(&[newer]).await.unwrap();
+        let plan = repair(&world, None).await;
+        assert!(plan.lost.is_empty(), "{kind} {:?}", plan.lost);
+        world.assert_all_readable().await;
+        assert!(world.verify(true).await.is_whole(), "{kind}");
+        let kept = world.stores.metadata.list_quarantined(None, 9).await.unwrap();
+        assert_eq!(kept.iter().map(|object| object.key).collect::<Vec<_>>(), [newer], "{kind}");
+        // A damaged one does not.
+        flip(&world, former.digest);
+        world.stores.metadata.quarantine(former, "damaged".into()).await.unwrap();
+        assert_eq!(repair(&world, None).await.lost.len(), 1, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn an_import_restores_names_of_damaged_contents_and_leaves_out_those_without_a_row() {
+    for kind in BOTH {
+        let mut world = World::new(kind).await;
+        let mut lines = Vec::new();
+        export(world.stores.metadata.as_ref(), &mut lines).await.unwrap();
+        let damaged = ["a/3", "a/5", "b/7"].map(|name| world.content(name));
+        world.stores.metadata.note_damaged(object(damaged[0])).await.unwrap();
+        world.stores.metadata.quarantine(object(damaged[1]), "damaged".into()).await.unwrap();
+        world.sql("UPDATE @representations SET encoding = 'rot13' WHERE digest = {x}", damaged[2]);
+        let lost = world.content("a/2");
+        world.sql("DELETE FROM @contents WHERE digest = {x}", lost);
+        world.sql("DELETE FROM @entries", lost);
+        let all: Vec<_> = world.stores.metadata.survey(Vec::new(), 100).await.unwrap().contents;
+        world.stores.metadata.recount(all.iter().map(|content| content.digest).collect()).await.unwrap();
+        world.stores.metadata.recount(damaged.to_vec()).await.unwrap();
+        world.stores.metadata.recount_totals().await.unwrap();
+        for _ in 0..2 {
+            let imported = import(world.stores.metadata.as_ref(), &mut lines.as_slice()).await.unwrap();
+            assert_eq!((imported.restored, imported.newer, imported.missing), (28, 0, 2), "{kind}");
+            let missing: Vec<_> = imported.first_missing.iter().map(|(key, _)| key.name()).collect();
+            assert_eq!(missing, ["a/2", "b/2"], "{kind}");
+        }
+        let names = world.stores.metadata.names(None, 100).await.unwrap();
+        assert_eq!(names.len(), 28, "{kind}");
+        // Uploads bring the contents back for all their names.
+        for name in ["a/3", "a/5", "a/7", "a/2", "b/2"] {
+            let content = world.names[name].clone();
+            world.put(name, &content).await;
+        }
+        world.assert_all_readable().await;
+        let found = world.verify(true).await;
+        assert!(found.is_whole(), "{kind} {:?}", found.damages);
     }
 }

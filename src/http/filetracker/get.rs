@@ -27,8 +27,8 @@ pub async fn get(front: &Front, request: &HttpRequest, key: &EntryKey) -> Result
         return Ok(response.body(bytes));
     }
     let bytes = if gzip { reading.stored() } else { decoded(reading)? };
-    let bytes = Streamed::new(size_of(&description, gzip), bytes, request, permit, front.stalled_reader);
-    let mut response = response.body(bytes);
+    let mut response =
+        response.body(Streamed::new(size_of(&description, gzip), bytes, request, permit, front.stalled_reader));
     if size_of(&description, gzip) == BodySize::Stream {
         end_with_connection(request, &mut response);
     }

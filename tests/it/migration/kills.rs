@@ -12,7 +12,7 @@ use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 use super::old::{differences, ends, put};
 use crate::support::s3::S3InProcess;
 use crate::support::server::Builder;
-use crate::support::{Noise, TestServer};
+use crate::support::{Noise, TestServer, eventually};
 
 const FILES: u64 = 400;
 /// Kills of either side before it may end.
@@ -71,4 +71,78 @@ fn outlives_kills(builder: Builder) {
     fs::remove_file(log).unwrap();
     assert!(differences(&server, &["--filetracker-url", &url]).is_empty());
     ends(&server, 0, &["verify", "--deep"]);
+}
+
+#[test]
+fn a_migration_of_a_tree_outlives_kills_and_a_disk_that_is_away_for_a_while() {
+    let seed: u64 = rand::rng().random();
+    eprintln!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let (files, away) = (dir.path().join("files"), dir.path().join("away"));
+    for number in 0..3 * FILES {
+        let path = files.join(format!("d{}/f {number}", number % 9));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let content = Noise::bytes(number / 2, if number % 50 == 0 { 3_000_000 } else { 4096 });
+        fs::write(&path, content).unwrap();
+        let modified = std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000 + number);
+        fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+    }
+    let directory = dir.path().to_str().unwrap();
+    let server = TestServer::builder().prepare();
+    let log = server.temp_dir().join("log");
+    let start = || {
+        let said = fs::File::options().create(true).append(true).open(&log).unwrap();
+        let arguments = ["migrate-v1", "--v1-directory", directory, "--max-concurrency", "2"];
+        server.command(&arguments).stderr(said).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let said = |text: &str| fs::read_to_string(&log).unwrap().matches(text).count();
+    let mut child = start();
+    for round in 0..KILLS {
+        std::thread::sleep(Duration::from_millis(random.random_range(30..300)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        child = start();
+        if round % 4 == 1 {
+            // After it has begun: without its tree it would not.
+            eventually("it begins", || (said("all names are known") + said("goes on") > 0).then_some(()));
+            std::thread::sleep(Duration::from_millis(50));
+            fs::rename(&files, &away).unwrap();
+            std::thread::sleep(Duration::from_millis(700));
+            fs::rename(&away, &files).unwrap();
+        }
+    }
+    let code = child.wait().unwrap().code();
+    let text = fs::read_to_string(&log).unwrap();
+    assert_eq!(code, Some(0), "{text}");
+    fs::remove_file(log).unwrap();
+    assert!(differences(&server, &["--v1-directory", directory]).is_empty());
+    ends(&server, 0, &["verify", "--deep"]);
+}
+
+#[test]
+fn a_tree_whose_disk_goes_away_in_the_middle_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (files, away) = (dir.path().join("files"), dir.path().join("away"));
+    fs::create_dir(&files).unwrap();
+    for number in 0..1200 {
+        fs::write(files.join(number.to_string()), Noise::bytes(number, 30_000)).unwrap();
+    }
+    let server = TestServer::builder().prepare();
+    let log = server.temp_dir().join("log");
+    let arguments = ["migrate-v1", "--v1-directory", dir.path().to_str().unwrap(), "--max-concurrency", "1"];
+    let said = fs::File::create(&log).unwrap();
+    let mut child = server.command(&arguments).stderr(said).stdout(Stdio::null()).spawn().unwrap();
+    let is_said = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
+    eventually("it copies", || is_said("all names are known").then_some(()));
+    fs::rename(&files, &away).unwrap();
+    // Another, empty folder is in its place: nothing in it is absent.
+    fs::create_dir(&files).unwrap();
+    eventually("it waits", || is_said("the migration waits for the source").then_some(()));
+    fs::remove_dir(&files).unwrap();
+    fs::rename(&away, &files).unwrap();
+    let code = child.wait().unwrap().code();
+    assert_eq!(code, Some(0), "{}", fs::read_to_string(&log).unwrap());
+    fs::remove_file(log).unwrap();
+    assert!(differences(&server, &arguments[1..3]).is_empty());
 }

@@ -169,8 +169,14 @@ fn commands_and_flags_that_do_not_go_together_are_refused() {
     ] {
         assert_eq!(server.run(arguments).status.code(), Some(2), "{arguments:?}");
     }
-    let nowhere = server.run(&["live-migrate"]);
-    assert_eq!(nowhere.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&nowhere.stderr).into_owned();
-    assert!(text.contains("FILETRACKER_URL"), "{text}");
+    for arguments in [&["live-migrate"][..], &["live-migrate-v1"], &["server", "--file-list", "x"]] {
+        let refused = server.run(arguments);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?} {text}");
+        assert!(text.contains("is missing"), "{arguments:?} {text}");
+    }
+    let server = TestServer::builder().env("MIGRATION_FILE_LIST", "x").prepare();
+    let both = server.run(&["server", "--migrate-from", "http://127.0.0.1:1", "--proxy-only"]);
+    let text = String::from_utf8_lossy(&both.stderr).into_owned();
+    assert!(both.status.code() == Some(2) && text.contains("file_list"), "{text}");
 }

@@ -83,7 +83,32 @@ fn what_is_not_copied_is_named_with_its_reason() {
     assert_eq!(all["not_copied"][0]["reason"], "a symbolic link, which is not followed");
     assert_eq!(names(&page("?after=d%2Flink1")), ["d/link2"]);
     assert_eq!(server.raw_request("GET", "/api/migration/troubles?before=x").send().status, 200);
-    assert_eq!(server.raw_request("GET", "/api/migration/troubles?after=%FF").send().status, 400);
+    assert_eq!(server.raw_request("GET", "/api/migration/troubles?after=a&after=b").send().status, 400);
+}
+
+#[test]
+fn what_is_no_file_on_the_disk_is_not_found_and_names_that_no_disk_takes_live_here() {
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path(), "d/file", 1, b"content");
+    std::os::unix::fs::symlink("file", dir.path().join("files/d/link")).unwrap();
+    let server =
+        TestServer::builder().env("MIGRATION", "proxy").env("FILETRACKER_V1_DIR", dir.path().display()).start();
+    let long = "x".repeat(400);
+    for path in ["d/link", "d", "d/file/below", &long] {
+        for method in ["GET", "HEAD"] {
+            assert_eq!(server.request(method, &format!("/files/{path}")).send().status, 404, "{path}");
+        }
+        assert_eq!(delete(&server, path, 9).status, 404, "{path}");
+    }
+    put(&server, &long, 1, b"ours").assert_status(200);
+    assert_eq!(our_file(&server, &long).unwrap().1, b"ours");
+    // A disk that is away is another thing.
+    fs::rename(dir.path().join("files"), dir.path().join("away")).unwrap();
+    server.request("GET", "/files/d/unknown").send().assert_refused(503);
+    assert_eq!(our_file(&server, &long).unwrap().1, b"ours");
+    fs::rename(dir.path().join("away"), dir.path().join("files")).unwrap();
+    let answer = server.request("GET", "/files/d/file").header("Accept-Encoding", "identity").send();
+    assert_eq!(answer.assert_status(200).body, b"content");
 }
 
 /// What the old server has on its disk: the version as an offset, and the content.

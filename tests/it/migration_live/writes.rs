@@ -1,5 +1,8 @@
 //! Writes reach both servers, whatever happens to the old one meanwhile.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
 use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
 
@@ -152,4 +155,37 @@ fn a_content_that_the_old_server_has_broken_is_given_to_it_anew() {
     put(&server, "whole", 1, &content).assert_status(200);
     all_told(&server, 30);
     assert!(old_file(&old, "whole").unwrap() == (shown(1), content));
+}
+
+#[test]
+fn a_write_is_not_refused_for_a_version_that_may_not_be_the_real_one() {
+    let old = OldFiletracker::start();
+    let server = beside(&old.url(), "proxy").start();
+    old_put(&old, "flux", 1, b"theirs");
+    old_put(&old, "newer", 1, b"theirs");
+    let note_version = |name: &str, seconds: i64| {
+        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, old.data().join("links").join(name), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+    for name in ["flux", "newer"] {
+        note_version(name, now);
+    }
+    std::thread::scope(|scope| {
+        // While it is told, it notes the version of one, which was older than ours.
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(700));
+            note_version("flux", 1_700_000_001);
+        });
+        for name in ["flux", "newer"] {
+            let server = &server;
+            scope.spawn(move || put(server, name, 5, b"ours").assert_status(200).status);
+        }
+    });
+    all_told(&server, 120);
+    let ours = (shown(5), b"ours".to_vec());
+    assert_eq!((our_file(&server, "flux").unwrap(), old_file(&old, "flux").unwrap()), (ours.clone(), ours));
+    let newer = old_file(&old, "newer").unwrap();
+    assert_eq!((our_file(&server, "newer").unwrap(), newer.1.as_slice()), (newer.clone(), &b"theirs"[..]));
 }

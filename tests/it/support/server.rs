@@ -27,9 +27,17 @@ pub struct Builder {
     env: Vec<(String, String)>,
     prefix: String,
     temp_bytes_max: Option<u64>,
+    arguments: Vec<String>,
 }
 
 impl Builder {
+    /// Starts the program with these arguments instead of `server`.
+    #[allow(dead_code, reason = "the tests of commands use it")]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self
+    }
+
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.push((name.into(), value.to_string()));
         self
@@ -109,7 +117,7 @@ impl TestServer {
     }
 
     pub fn builder() -> Builder {
-        Builder { env: Vec::new(), prefix: "/ft".into(), temp_bytes_max: None }
+        Builder { env: Vec::new(), prefix: "/ft".into(), temp_bytes_max: None, arguments: vec!["server".into()] }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -267,7 +275,7 @@ impl TestServer {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         self.settings(&mut command);
         command
-            .arg("server")
+            .args(&self.launch.arguments)
             .env("LISTEN_PORT", port.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::from(log.try_clone().unwrap()))

@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::Semaphore;
 
-use super::Beside;
-use super::tape::Tape;
+use super::tape::{MEMORY_BYTES_MAX, Tape};
+use super::{Beside, none_if_no_file};
 use crate::download::decode::decoded;
 use crate::engine::Engine;
 use crate::filetracker::{OldDownload, OldFile};
@@ -27,6 +27,9 @@ const FETCHES_MAX: usize = 64;
 const TURN_MAX: Duration = Duration::from_secs(4);
 /// How long a client waits for the beginning of a file.
 const BEGIN_MAX: Duration = Duration::from_secs(10);
+/// How long the answer to a client waits for all of a file that is kept in memory: what is wrong with it can be said as long as
+/// the answer has not begun.
+const WHOLE_MAX: Duration = Duration::from_secs(4);
 /// How long whoever tells the old server waits for a newer version of it. Shorter than a claim lasts.
 const BRING_MAX: Duration = Duration::from_secs(20);
 /// Attempts to store what was fetched, and the pause between them.
@@ -75,6 +78,15 @@ impl Fetched {
     }
 }
 
+/// Why a file is fetched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A client asked for it.
+    Read,
+    /// The old server is to be told of the name, and has a newer version. Whoever tells knows that it is not what it was told.
+    Tell,
+}
+
 /// Ends the tape, and takes it out of the way, however the fetch ends.
 struct OnTheWay {
     beside: Beside,
@@ -102,16 +114,23 @@ impl Beside {
     pub(super) async fn fetch(&self, engine: &Engine, key: &EntryKey, at_least: Stamp) -> Result<Option<Fetched>> {
         let late = |_| Err(Error::new(Kind::Unavailable, "the old server does not answer in time"));
         let fetched = self.fetch_newest(engine, key, at_least);
-        tokio::time::timeout(BEGIN_MAX, fetched).await.unwrap_or_else(late)
+        let fetched = tokio::time::timeout(BEGIN_MAX, fetched).await.unwrap_or_else(late)?;
+        if let Some(Fetched { file, tape, .. }) = &fetched
+            && file.length.is_some_and(|length| length <= MEMORY_BYTES_MAX)
+            && let Ok(ended) = tokio::time::timeout(WHOLE_MAX, tape.ended()).await
+        {
+            ended?;
+        }
+        Ok(fetched)
     }
 
     async fn fetch_newest(&self, engine: &Engine, key: &EntryKey, at_least: Stamp) -> Result<Option<Fetched>> {
-        let mut tape = self.joined(engine, key)?;
+        let mut tape = self.joined(engine, key, Purpose::Read)?;
         let mut file = tape.file().await?;
         if file.as_ref().is_some_and(|file| file.stamp < at_least) {
             // What became of the older version is not asked.
             let _ = tape.settled().await;
-            tape = self.joined(engine, key)?;
+            tape = self.joined(engine, key, Purpose::Read)?;
             file = tape.file().await?;
         }
         let pool = engine.inner.compute.clone();
@@ -120,7 +139,7 @@ impl Beside {
 
     /// Brings what the old side has of a name here, and waits until that is done.
     pub(super) async fn bring_here(&self, engine: &Engine, key: &EntryKey) -> Result<()> {
-        let tape = self.joined(engine, key)?;
+        let tape = self.joined(engine, key, Purpose::Tell)?;
         let late = |_| Err(Error::new(Kind::Unavailable, "a newer version is on its way from the old server"));
         match tokio::time::timeout(BRING_MAX, tape.settled()).await.unwrap_or_else(late) {
             // It has been told of; waiting would not mend it.
@@ -129,7 +148,7 @@ impl Beside {
         }
     }
 
-    fn joined(&self, engine: &Engine, key: &EntryKey) -> Result<Arc<Tape>> {
+    fn joined(&self, engine: &Engine, key: &EntryKey, purpose: Purpose) -> Result<Arc<Tape>> {
         let mut tapes = self.0.fetches.tapes.lock().unwrap_or_else(PoisonError::into_inner);
         let vacant = match tapes.entry(key.clone()) {
             MapEntry::Occupied(on_its_way) => return Ok(Arc::clone(on_its_way.get())),
@@ -149,7 +168,7 @@ impl Beside {
         // When the thread is gone the work is dropped, which ends the tape.
         self.begin(async move {
             let OnTheWay { key, tape, .. } = &on_the_way;
-            let fetched = beside.fetch_onto(&engine, key, tape).await;
+            let fetched = beside.fetch_onto(&engine, key, tape, purpose).await;
             tape.settle(fetched.as_ref().copied());
             if let Err(error) = fetched {
                 if error.kind() == Kind::Corrupt {
@@ -164,7 +183,7 @@ impl Beside {
         Ok(tape)
     }
 
-    async fn fetch_onto(&self, engine: &Engine, key: &EntryKey, tape: &Tape) -> Result<()> {
+    async fn fetch_onto(&self, engine: &Engine, key: &EntryKey, tape: &Tape, purpose: Purpose) -> Result<()> {
         let crowded = || Error::new(Kind::Overloaded, "too many files are being fetched from the old server");
         let turn = tokio::time::timeout(TURN_MAX, self.0.fetches.turns.acquire()).await;
         let _turn = turn.map_err(|_| crowded())?.map_err(|_| crowded())?;
@@ -175,6 +194,10 @@ impl Beside {
         let stamp = download.file.stamp;
         let body = receive(engine, download, tape).await?;
         self.0.counts.fetched.fetch_add(1, Relaxed);
+        // What came may be what the old server was being told just then, in a version of its own.
+        if purpose == Purpose::Read && self.doubts(key).await? {
+            return Ok(());
+        }
         // Clients have what they asked for; the next one is to find it here.
         for attempt in 1.. {
             match engine.migrate(key.clone(), stamp, body.clone()).await {
@@ -196,7 +219,7 @@ impl Beside {
     async fn open_there(&self, key: &EntryKey) -> Result<Option<OldDownload>> {
         let (mut newest, mut trouble): (Option<OldDownload>, _) = (None, None);
         for source in &self.0.settings.sources {
-            match source.open(key).await {
+            match source.open(key).await.or_else(none_if_no_file) {
                 Ok(Some(there)) if newest.as_ref().is_none_or(|newest| there.file.stamp > newest.file.stamp) => {
                     newest = Some(there);
                 }

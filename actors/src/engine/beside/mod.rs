@@ -194,7 +194,7 @@ impl Beside {
     async fn look_there(&self, key: &EntryKey) -> Result<Option<OldFile>> {
         let (mut newest, mut trouble): (Option<OldFile>, _) = (None, None);
         for source in &self.0.settings.sources {
-            match source.head(key).await {
+            match source.head(key).await.or_else(none_if_no_file) {
                 Ok(there) if there.as_ref().map(|there| there.stamp) > newest.as_ref().map(|newest| newest.stamp) => {
                     newest = there;
                 }
@@ -218,6 +218,14 @@ impl Beside {
     async fn journal<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
         let late = |_| Err(Error::new(Kind::Unavailable, "the metadata store does not answer in time"));
         tokio::time::timeout(JOURNAL_WAIT_MAX, answer).await.unwrap_or_else(late)
+    }
+}
+
+/// What is there and is no file, such as a link, cannot be read by a client: to it there is no such file.
+fn none_if_no_file<T>(error: Error) -> Result<Option<T>> {
+    match error.kind() {
+        Kind::Invalid => Ok(None),
+        _ => Err(error),
     }
 }
 

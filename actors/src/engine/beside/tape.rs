@@ -16,7 +16,7 @@ use crate::runtime::budget::Reservation;
 use crate::store::blocking::BlockingPool;
 
 /// Bytes of one tape in memory.
-const MEMORY_BYTES_MAX: u64 = 1 << 20;
+pub(super) const MEMORY_BYTES_MAX: u64 = 1 << 20;
 /// Bytes read from a file at once.
 const PIECE_BYTES: u64 = 256 << 10;
 
@@ -154,6 +154,14 @@ impl Tape {
         let settled = progress.wait_for(|progress| progress.outcome.is_some()).await;
         let settled = settled.map_err(|_| Error::new(Kind::Internal, "internal error"))?;
         settled.outcome.clone().unwrap_or(Ok(())).map_err(|failed| failed.error())
+    }
+
+    /// Whether all came and is right, as soon as that is known.
+    pub(super) async fn ended(&self) -> Result<()> {
+        let mut progress = self.progress.subscribe();
+        let ended = progress.wait_for(|progress| progress.end.is_some()).await;
+        let ended = ended.map_err(|_| Error::new(Kind::Internal, "internal error"))?;
+        ended.end.clone().unwrap_or(Ok(())).map_err(|failed| failed.error())
     }
 
     /// What it is, as soon as that is known.

@@ -12,14 +12,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Beside;
 use crate::engine::Engine;
-use crate::filetracker::{OldFile, OldServer, Protocol};
+use crate::filetracker::{OldFile, OldServer, Protocol, UNPACKED_PER_SECOND_MIN};
 use crate::metadata::CommitDeleteBeside;
 use crate::model::{Digest, Entry, EntryKey, Error, Kind, Recipe, Result, Stamp};
 use crate::store::meta::{ClaimId, Claimed, KnownHere, Mark, Settled};
 
 /// How long a client's write waits until the old server has it, too.
 const CLIENT_WAIT_MAX: Duration = Duration::from_secs(3);
-/// A name that is somebody else's is asked for again after this.
+/// A name that is somebody else's is looked at again after this.
 const HELD_PAUSE: Duration = Duration::from_millis(50);
 /// How long one name is ours: longer than it takes to tell a small file. Whoever died with a claim keeps others from it
 /// for as long.
@@ -29,6 +29,8 @@ const BYTES_PER_SECOND_MIN: u64 = 256 << 10;
 /// A write whose answer did not come may still be under way in the old server, which waits for its locks for 20 seconds:
 /// until then nothing else is told of the name.
 const HOLD: Duration = Duration::from_secs(25);
+/// A version that looks newer and is about now may not be the real one yet: it is looked at again after this.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// The first pause after a failure; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -38,18 +40,28 @@ const ROUNDS_MAX: usize = 8;
 /// Why the old server could not be told.
 struct Failure {
     error: Error,
-    /// Whether it may have taken it all the same.
-    is_open: bool,
+    /// For how long it may go on with it all the same.
+    hold: Duration,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, is_open: false }
+        Self { error, hold: Duration::ZERO }
     }
 }
 
+/// The answer did not come: the server may be at it still.
 fn open(error: Error) -> Failure {
-    Failure { error, is_open: true }
+    Failure { error, hold: HOLD }
+}
+
+/// The same, of so many bytes, uncompressed: it unpacks and hashes them before it answers.
+fn open_upload(error: Error, bytes: u64) -> Failure {
+    Failure { error, hold: hold_of_upload(bytes) }
+}
+
+fn hold_of_upload(bytes: u64) -> Duration {
+    HOLD + Duration::from_secs(bytes / UNPACKED_PER_SECOND_MIN)
 }
 
 impl Beside {
@@ -78,11 +90,26 @@ impl Beside {
         loop {
             match self.journal(self.0.settings.journal.claim_mark(key.clone(), claim, LEASE)).await {
                 Ok(Claimed::Yes(mark)) => return self.tell(engine, mark, claim).await,
-                Ok(Claimed::Held) if Instant::now() < deadline => tokio::time::sleep(HELD_PAUSE).await,
-                Ok(Claimed::Held | Claimed::Absent) => return,
+                Ok(Claimed::Held) => {
+                    if !self.is_let_go(&key, deadline).await {
+                        return;
+                    }
+                }
+                Ok(Claimed::Absent) => return,
                 Err(error) => return log::warn!("a mark cannot be claimed name={:?} error=\"{error}\"", key.name()),
             }
         }
+    }
+
+    /// Waits until nobody has claimed a name; `false` when it took too long. Only looks: many may wait for one name.
+    async fn is_let_go(&self, key: &EntryKey, deadline: Instant) -> bool {
+        while Instant::now() < deadline {
+            tokio::time::sleep(HELD_PAUSE).await;
+            if let Ok(false) = self.journal(self.0.settings.journal.is_claimed(key.clone())).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Brings the state of a claimed name to the old server, and settles its mark.
@@ -113,13 +140,12 @@ impl Beside {
     }
 
     async fn postpone(&self, mark: &Mark, claim: ClaimId, failure: Failure) {
-        let Failure { error, is_open } = failure;
+        let Failure { error, hold } = failure;
         self.0.counts.failed.fetch_add(1, Relaxed);
         let name = mark.key.name();
         log::warn!("the old server could not be told attempt={} name={name:?} error=\"{error}\"", mark.attempts + 1);
         let pause = PAUSE_MIN.saturating_mul(1 << mark.attempts.min(8)).min(PAUSE_MAX);
         let pause = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
-        let hold = if is_open { HOLD } else { Duration::ZERO };
         let text = error.to_string().replace(char::is_control, " ");
         let noted = self.0.settings.journal.fail_mark(mark.key.clone(), claim, text, pause, hold);
         if let Err(error) = self.journal(noted).await {
@@ -134,6 +160,12 @@ impl Beside {
         let mut there = server.head(key).await?;
         let KnownHere { deleted, telling, .. } = self.known_here(key).await?;
         let here = engine.stat(key).await?;
+        if let Some(young) = there.as_ref().filter(|there| there.is_young)
+            && here.as_ref().is_none_or(|here| here.stamp < young.stamp)
+            && deleted.is_none_or(|deleted| deleted < young.stamp)
+        {
+            there = self.settled(server, key, young).await?;
+        }
         if let (Some(found), Some(told)) = (&there, telling)
             && here.as_ref().is_none_or(|here| here.stamp < found.stamp)
             && deleted.is_none_or(|deleted| deleted < found.stamp)
@@ -155,8 +187,24 @@ impl Beside {
         if newer {
             // Somebody wrote there without us: it comes here.
             self.bring_here(engine, key).await?;
+            // It may have noted an older version meanwhile: then it is to be told all the same.
+            if server.head(key).await?.is_none_or(|there| there.stamp < here.stamp) {
+                let what = "the old server has not the version any more that it showed";
+                return Err(Error::new(Kind::Unavailable, what).into());
+            }
         }
         Ok(())
+    }
+
+    /// What the old server has of a name once it has had the time to note the version.
+    async fn settled(&self, server: &OldServer, key: &EntryKey, young: &OldFile) -> Result<Option<OldFile>> {
+        tokio::time::sleep(SETTLED_AFTER).await;
+        match server.head(key).await? {
+            Some(now) if now.is_young && !now.is_same(young) => {
+                Err(Error::new(Kind::Unavailable, "the file is being written on the old server"))
+            }
+            now => Ok(now),
+        }
     }
 
     /// An old server that was killed while it was told of a content may have it, or with version 1 the beginning of it, with the
@@ -190,7 +238,8 @@ impl Beside {
             && let Some(download) = engine.open(key).await?
         {
             log::warn!("the old server has not what it was told, it is written anew name={:?}", key.name());
-            server.put_over(key, download).await.map_err(open)?;
+            let bytes = download.entry.logical_size;
+            server.put_over(key, download).await.map_err(|error| open_upload(error, bytes))?;
         }
         // The version of its own cannot be taken from it, and follows here.
         Ok(())
@@ -223,7 +272,8 @@ impl Beside {
         if !self.journal(begun).await? {
             return Err(Error::new(Kind::Unavailable, "somebody else tells the old server of this name").into());
         }
-        let told = server.put(key, download).await.map_err(open)?;
+        let open_upload = |error| open_upload(error, entry.logical_size);
+        let told = server.put(key, download).await.map_err(open_upload)?;
         if told != entry.stamp {
             return Ok(told > entry.stamp);
         }
@@ -238,7 +288,7 @@ impl Beside {
         );
         let Some(download) = engine.open(key).await? else { return Ok(false) };
         let own = format!("{}-{:08x}", entry.digest, rand::rng().random::<u32>());
-        server.put_as(key, download, &own).await.map_err(open)?;
+        server.put_as(key, download, &own).await.map_err(open_upload)?;
         if self.is_whole(engine, server, key, &entry).await? {
             return Ok(false);
         }
@@ -304,3 +354,14 @@ pub(super) fn new_claim() -> ClaimId {
 }
 
 pub(super) const WORKER_LEASE: Duration = LEASE;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unanswered_upload_is_held_for_longer_the_larger_it_is() {
+        assert_eq!(hold_of_upload(1000), HOLD);
+        assert_eq!(hold_of_upload(1 << 30), HOLD + Duration::from_secs(256));
+    }
+}

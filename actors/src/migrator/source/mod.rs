@@ -1,11 +1,13 @@
 //! Where a migration gets names and files from.
 
+mod drained;
 mod names;
 mod server;
 mod tree;
 
 use async_trait::async_trait;
 
+pub(super) use drained::drained;
 pub use names::NamesInFile;
 pub use server::Server;
 pub use tree::Tree;
@@ -28,6 +30,11 @@ pub trait Source: Send + Sync + 'static {
 
     /// All names, some at a time, in no order.
     async fn list(&self) -> Result<NameLines>;
+
+    /// Whether a listing should be taken as fast as it comes: it may break off while it is open.
+    fn is_listed_in_haste(&self) -> bool {
+        false
+    }
 
     /// What is known of a file without its bytes; `None` when there is no such file.
     async fn head(&self, name: &EntryKey) -> Result<Option<OldFile>>;

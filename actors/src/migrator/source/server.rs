@@ -38,6 +38,10 @@ impl Source for Server {
         listing.ok_or_else(|| Error::new(Kind::Unavailable, "the old server does not list its files"))
     }
 
+    fn is_listed_in_haste(&self) -> bool {
+        true
+    }
+
     async fn head(&self, name: &EntryKey) -> Result<Option<OldFile>> {
         self.0.head(name).await
     }

@@ -173,6 +173,17 @@ pub enum SetOutcome {
     Refused,
 }
 
+/// The answer to [`MetaCare::restore`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restored {
+    /// The name holds the content now.
+    Held,
+    /// The name has a newer version, or another content of the same one, which stays.
+    Newer,
+    /// The content has no row: nothing was changed.
+    Unknown,
+}
+
 /// An object that nobody may use or delete.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quarantined {
@@ -191,15 +202,15 @@ pub trait MetaCare: MetaStore {
     /// the store. At most `findings_max` findings are told. Rows that cannot be read are told, too.
     async fn audit(&self, findings_max: usize) -> Result<Audit>;
 
-    /// Stored contents, by digest, after a digest or the beginning of one. Rows that cannot be read are told, and what is
-    /// behind them is read all the same.
-    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey>;
-
     /// Names that hold one of the contents, at most `each_max` for each.
     async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>>;
 
     /// Names with what they hold, in the order of namespaces and names, after the name `after`.
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>>;
+
+    /// Makes a name hold a content again. That is not asked to be readable: an upload or a repair may bring it back, for
+    /// all its names. May be repeated.
+    async fn restore(&self, key: EntryKey, stamp: Stamp, digest: Digest) -> Result<Restored>;
 
     /// How many names hold each of these contents.
     async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>>;

@@ -195,6 +195,13 @@ pub trait MigrationJournal: MetaStore {
     /// Names that were not copied, after the name `after`, ascending by bytes.
     async fn troubles(&self, id: MigrationId, after: Option<String>, rows: usize) -> Result<Vec<Trouble>>;
 
+    /// Migrations that are not done, oldest first.
+    async fn unfinished_migrations(&self) -> Result<Vec<Migration>>;
+
+    /// Forgets up to `rows` rows of what is noted of migrations that are not done, and in the end the migrations; from then on
+    /// nothing is remembered for the sake of those that are done either. Whether there is more to forget.
+    async fn abandon_migrations(&self, rows: usize) -> Result<bool>;
+
     /// Forgets some of what is noted of finished migrations from the same source, this one excepted. `false` when nothing
     /// is left of them.
     async fn forget_former(&self, id: MigrationId) -> Result<bool>;

@@ -99,6 +99,9 @@ pub trait MirrorJournal: MetaStore {
     /// Claims the mark of a name for the time `lease`; also prolongs a claim of the caller's.
     async fn claim_mark(&self, key: EntryKey, claim: ClaimId, lease: Duration) -> Result<Claimed>;
 
+    /// Whether somebody has claimed the mark of a name; changes nothing.
+    async fn is_claimed(&self, key: EntryKey) -> Result<bool>;
+
     /// Claims marks whose time has come.
     async fn claim_due_marks(&self, claim: ClaimId, lease: Duration, rows: usize) -> Result<Vec<Mark>>;
 
@@ -124,6 +127,12 @@ pub trait MirrorJournal: MetaStore {
 
     /// What is known here of each of the names.
     async fn are_here(&self, namespace: Namespace, names: Vec<String>) -> Result<Vec<KnownHere>>;
+
+    /// Forgets up to `rows` marks: the old server is never told of those writes. Whether there may be more.
+    async fn forget_marks(&self, rows: usize) -> Result<bool>;
+
+    /// How many tombstones there are.
+    async fn count_tombstones(&self) -> Result<u64>;
 
     /// Forgets up to `rows` tombstones, when no old server is there any more; whether there may be more.
     async fn forget_tombstones(&self, rows: usize) -> Result<bool>;

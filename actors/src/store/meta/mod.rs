@@ -19,7 +19,7 @@ mod sqlite;
 
 pub use browse::{FileRow, FilesPage, MetaBrowser, SharedContent, SharedPage, SharedPart};
 pub use care::{
-    Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, SetBlob, SetOutcome, Survey, Unreadable,
+    Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, Restored, SetBlob, SetOutcome, Survey, Unreadable,
 };
 pub use journal::{Fate, Migration, MigrationCounts, MigrationId, MigrationJournal, MigrationState, Trouble};
 pub use mirror::{ClaimId, Claimed, KnownHere, Mark, MarkSummary, MirrorJournal, Origin, Settled};
@@ -30,6 +30,9 @@ pub use sqlite::{SqliteSettings, SqliteStore};
 /// not use all of them up: an object beyond this is never condemned and never becomes a content's, and leaves as many
 /// numbers to uploads as they can ever need.
 pub const GENERATION_OF_ORPHAN_MAX: u64 = BlobKey::GENERATION_MAX / 2;
+
+/// No content, and no object of one, is larger, in bytes: a number above this in a row is damage.
+const SIZE_MAX: i64 = 1 << 51;
 
 /// The number of an upload intent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -324,14 +327,16 @@ pub trait MetaStore: Send + Sync + 'static {
     /// generations are never used again.
     async fn forget(&self, keys: Vec<BlobKey>) -> Result<()>;
 
-    /// Stored contents, by digest, after the digest `after`.
-    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>>;
+    /// Stored contents, by digest, after a digest or the beginning of one. Rows that cannot be read are told, and what is
+    /// behind them is read all the same.
+    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey>;
 
     /// For each object whether anything is known of it: it is that of a content, an intent has its name, or it is
     /// condemned.
     async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>>;
 
-    /// Condemns those of the objects that nothing is known of, so that no upload gets their names any more. Returns them:
+    /// Condemns those of the objects that nothing is known of, so that no upload gets their names any more, unless a repair
+    /// may need them: their content has names or a row, and no object of its own that is taken for good. Returns them:
     /// they may now be deleted.
     async fn condemn_unknown(&self, keys: Vec<BlobKey>) -> Result<Vec<BlobKey>>;
 

@@ -122,3 +122,15 @@ async fn marks_of_a_folder_are_in_no_listing_and_a_lost_folder_is_no_unmarked_on
     std::fs::rename(dir.path().join("blobs"), dir.path().join("away")).unwrap();
     assert!(matches!(look(databases.open("one.db").as_ref(), &folder).await, Err(Untied::Contents(_))));
 }
+
+#[actix_rt::test]
+async fn an_emptied_store_with_another_databases_mark_is_not_taken_over() {
+    let databases = Databases::new();
+    let (one, other, contents) = (databases.open("one.db"), databases.open("other.db"), MemoryStore::new());
+    tie(one.as_ref(), &contents).await.unwrap();
+    let before = contents.owners().await.unwrap();
+    let why = refusal(mark_emptied(other.as_ref(), &contents).await);
+    assert!(why.contains(&one.identity().await.unwrap()), "{why}");
+    assert_eq!(contents.owners().await.unwrap(), before, "its mark stays and no other comes");
+    mark_emptied(one.as_ref(), &contents).await.unwrap();
+}

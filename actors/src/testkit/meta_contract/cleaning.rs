@@ -149,9 +149,11 @@ pub(super) async fn stored_contents_are_listed_and_objects_are_known(store: Stor
     put(&store, "again", 1, 2).await;
     let intent = begin(&store, "a", 1, 4).await.1;
     let key = |byte, generation| BlobKey { digest: digest(byte), generation, layout: KeyLayout::new(2) };
-    let page = ok(store.list_contents(None, 2).await);
-    let rest = ok(store.list_contents(page.last().map(|content| content.digest), 2).await);
-    let all: Vec<_> = page.iter().chain(&rest).collect();
+    let page = ok(store.survey(Vec::new(), 2).await);
+    let next = page.next.unwrap_or_else(|| panic!("there is no second page"));
+    let rest = ok(store.survey(next, 2).await);
+    assert_eq!(rest.next, None);
+    let all: Vec<_> = page.contents.iter().chain(&rest.contents).collect();
     assert_eq!(all.len(), 3);
     for (content, (byte, references)) in all.into_iter().zip([(1, 1), (2, 2), (3, 1)]) {
         assert_eq!((content.digest, content.logical_size), (digest(byte), u64::from(byte) * 10));

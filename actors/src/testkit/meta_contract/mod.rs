@@ -3,6 +3,7 @@
 //! The list of checks and what they are made of is here; the checks are in the modules below.
 
 mod cleaning;
+mod damage;
 mod names;
 mod races;
 
@@ -24,20 +25,23 @@ impl<S: MetaCare + MigrationJournal + MirrorJournal + MetaBrowser> AnyStore for 
 /// The store under test.
 pub type Store = Arc<dyn AnyStore>;
 
-/// What makes an empty store; the second value keeps its server or folder alive.
-pub type Factory<'a, G> = &'a dyn Fn() -> Pin<Box<dyn Future<Output = (Store, G)> + 'a>>;
+/// Runs SQL on the tables of a store without the store, as damage would, whatever rows are allowed to hold.
+pub type Spoil<'a> = Box<dyn Fn(&str) + 'a>;
+
+/// What makes an empty store; the second value also keeps its server or folder alive.
+pub type Factory<'a> = &'a dyn Fn() -> Pin<Box<dyn Future<Output = (Store, Spoil<'a>)> + 'a>>;
 
 /// Later than every upload and deletion of a check.
 pub(super) const FAR_FUTURE: Stamp = Stamp::from_seconds(1 << 40);
 
 /// Runs every check, each on a store of its own, and names the one that fails.
-pub async fn run<G>(factory: Factory<'_, G>) {
+pub async fn run(factory: Factory<'_>) {
     macro_rules! checks {
         ($($check:ident)*) => {$(
-            let (store, keep) = factory().await;
+            let (store, spoil) = factory().await;
             eprintln!("meta contract: {} on {}", stringify!($check), store.kind());
             $check(store).await;
-            drop(keep);
+            drop(spoil);
         )*};
     }
     use self::{cleaning::*, names::*, races::*};
@@ -95,6 +99,7 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         a_claim_keeps_others_away_until_it_runs_out
         marks_that_failed_come_back_after_their_pause
         what_is_here_and_what_was_deleted_is_told
+        marks_and_tombstones_are_given_up_bit_by_bit
     }
     use super::browse_contract::*;
     checks! {
@@ -109,7 +114,9 @@ pub async fn run<G>(factory: Factory<'_, G>) {
         names_that_cannot_be_copied_are_kept_with_the_reason
         what_was_deleted_during_a_migration_is_not_copied_again
         former_migrations_are_forgotten_bit_by_bit
+        unfinished_migrations_are_abandoned_with_what_is_remembered_for_them
     }
+    damage::run(factory).await;
 }
 
 /// The content whose digest is 32 times `byte`.

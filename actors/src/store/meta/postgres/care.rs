@@ -4,16 +4,16 @@ use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::clean::{Columns, PER_TRANSACTION, limit, survey};
+use super::clean::{Columns, PER_TRANSACTION, limit};
 use super::database::{Again, Sql};
-use super::names::split;
+use super::names::{StoredName, split};
 use super::read::{blob_key, column, damaged, digest, unsigned};
 use super::write::signed;
 use super::{PostgresStore, audit};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp};
 use crate::store::meta::{
-    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
-    Survey,
+    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, Restored, SetBlob,
+    SetOutcome,
 };
 
 const HOLDERS: Sql = Sql {
@@ -35,6 +35,11 @@ const NAMES: Sql = Sql {
         LEFT JOIN s3dedup.contents c ON c.digest = e.digest
         ORDER BY e.namespace, e.name, e.rest",
     types: &[Type::INT4, Type::TEXT, Type::TEXT, Type::INT8],
+};
+
+const RESTORE: Sql = Sql {
+    text: "SELECT s3dedup.restore($1, $2, $3, $4, $5, $6, $7)",
+    types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::TEXT, Type::BYTEA, Type::INT8, Type::BYTEA],
 };
 
 const REFERENCES: Sql = Sql {
@@ -97,10 +102,6 @@ impl MetaCare for PostgresStore {
         audit::audit(self, findings_max).await
     }
 
-    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
-        survey(&self.database, &after, rows).await
-    }
-
     async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
         let mut found = Vec::new();
         for digests in digests.chunks(PER_TRANSACTION) {
@@ -125,6 +126,20 @@ impl MetaCare for PostgresStore {
             })
         };
         rows.iter().map(named).collect()
+    }
+
+    async fn restore(&self, key: EntryKey, stamp: Stamp, digest: Digest) -> Result<Restored> {
+        let name = StoredName::new(&key);
+        let (modified, digest) = (stamp.seconds(), digest.as_bytes().as_slice());
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&name.namespace, &name.name, &name.rest, &name.rest_hash, &modified, &digest];
+        let rows = self.database.write(Again::Harmless, &RESTORE, &parameters).await?;
+        match column(rows.first().ok_or_else(|| damaged("no answer"))?, 0)? {
+            "held" => Ok(Restored::Held),
+            "newer" => Ok(Restored::Newer),
+            "unknown" => Ok(Restored::Unknown),
+            _ => Err(damaged("an unknown outcome")),
+        }
     }
 
     async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {

@@ -29,7 +29,7 @@ const LOOK_AT_UNUSED: Sql = Sql {
         FROM (SELECT c.unused_since, c.digest FROM s3dedup.contents c
             WHERE c.unused_since <= $1 AND c.unused_since >= $2 AND (c.unused_since, c.digest) > ($2, $3)
             ORDER BY c.unused_since, c.digest LIMIT $4) page
-        LEFT JOIN s3dedup.representations r ON r.digest = page.digest
+        LEFT JOIN s3dedup.legible r ON r.digest = page.digest
         ORDER BY page.unused_since, page.digest",
     types: &[Type::INT8, Type::INT8, Type::BYTEA, Type::INT8],
 };
@@ -211,17 +211,6 @@ pub(super) async fn forget(database: &Database, keys: Vec<BlobKey>) -> Result<()
     Ok(())
 }
 
-/// See [`MetaStore::list_contents`](crate::store::meta::MetaStore::list_contents).
-pub(super) async fn list_contents(
-    database: &Database,
-    after: Option<Digest>,
-    rows: usize,
-) -> Result<Vec<StoredContent>> {
-    let after = after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
-    let rows = database.read(&LIST_CONTENTS, &[&after, &limit(rows)]).await?;
-    rows.iter().map(stored_content).collect()
-}
-
 /// Reads the columns of [`LIST_CONTENTS`].
 fn stored_content(row: &Row) -> Result<StoredContent> {
     let digest = digest(row, 0)?;
@@ -234,7 +223,7 @@ fn stored_content(row: &Row) -> Result<StoredContent> {
     })
 }
 
-/// See [`MetaCare::survey`](crate::store::meta::MetaCare::survey).
+/// See [`MetaStore::survey`](crate::store::meta::MetaStore::survey).
 pub(super) async fn survey(database: &Database, after: &[u8], rows_max: usize) -> Result<Survey> {
     let rows = database.read(&LIST_CONTENTS, &[&after, &limit(rows_max)]).await?;
     let mut survey = Survey::default();

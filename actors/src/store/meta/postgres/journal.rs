@@ -72,6 +72,37 @@ const TROUBLES: Sql = Sql {
     types: &[Type::INT8, Type::TEXT, Type::TEXT, Type::INT8],
 };
 
+const UNFINISHED: Sql = Sql {
+    text: "SELECT id, kind, source, state, started_at, listed_at, total, copied, copied_bytes, contents, stored_bytes,
+        skipped, gone, refused, failed FROM s3dedup.migrations WHERE state <> 'done' ORDER BY id",
+    types: &[],
+};
+
+const ABANDON_PENDING: Sql = Sql {
+    text: "WITH gone AS (
+            DELETE FROM s3dedup.migration_pending p WHERE (p.migration, p.name, p.rest_hash) IN (
+                SELECT q.migration, q.name, q.rest_hash FROM s3dedup.migration_pending q
+                JOIN s3dedup.migrations m ON m.id = q.migration WHERE m.state <> 'done' LIMIT $2) RETURNING 1)
+        SELECT (SELECT count(*) FROM gone), s3dedup.begin_write($1)",
+    types: &[Type::TIMESTAMPTZ, Type::INT8],
+};
+
+const ABANDON_TROUBLES: Sql = Sql {
+    text: "WITH gone AS (
+            DELETE FROM s3dedup.migration_troubles t WHERE (t.migration, t.name, t.rest_hash) IN (
+                SELECT u.migration, u.name, u.rest_hash FROM s3dedup.migration_troubles u
+                JOIN s3dedup.migrations m ON m.id = u.migration WHERE m.state <> 'done' LIMIT $2) RETURNING 1)
+        SELECT (SELECT count(*) FROM gone), s3dedup.begin_write($1)",
+    types: &[Type::TIMESTAMPTZ, Type::INT8],
+};
+
+const ABANDON: Sql = Sql {
+    text: "WITH gone AS (DELETE FROM s3dedup.migrations WHERE state <> 'done'),
+            old AS (UPDATE s3dedup.migrations SET ended_at = 0 WHERE state = 'done')
+        SELECT s3dedup.begin_write($1)",
+    types: &[Type::TIMESTAMPTZ],
+};
+
 const FORGET: Sql =
     Sql { text: "SELECT s3dedup.forget_former_migrations($1, $2)", types: &[Type::TIMESTAMPTZ, Type::INT8] };
 
@@ -143,6 +174,22 @@ impl MigrationJournal for PostgresStore {
             })
         };
         rows.iter().map(trouble).collect()
+    }
+
+    async fn unfinished_migrations(&self) -> Result<Vec<Migration>> {
+        self.database.read(&UNFINISHED, &[]).await?.iter().map(migration).collect()
+    }
+
+    async fn abandon_migrations(&self, rows: usize) -> Result<bool> {
+        for statement in [&ABANDON_PENDING, &ABANDON_TROUBLES] {
+            let answer = self.database.write(Again::Harmless, statement, &[&limit(rows)]).await?;
+            let forgotten: i64 = column(answer.first().ok_or_else(|| damaged("no answer"))?, 0)?;
+            if forgotten > 0 {
+                return Ok(true);
+            }
+        }
+        self.database.write(Again::Harmless, &ABANDON, &[]).await?;
+        Ok(false)
     }
 
     async fn forget_former(&self, id: MigrationId) -> Result<bool> {

@@ -18,6 +18,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0008_migrations.sql"),
     include_str!("schema/0009_suspects.sql"),
     include_str!("schema/0010_telling.sql"),
+    include_str!("schema/0011_illegible.sql"),
 ];
 
 /// What the lock session and the queries need.

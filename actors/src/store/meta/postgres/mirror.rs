@@ -23,6 +23,12 @@ const CLAIM: Sql = Sql {
     types: &[Type::TIMESTAMPTZ, Type::INT4, Type::TEXT, Type::BYTEA, Type::INT8, Type::INT8],
 };
 
+const IS_CLAIMED: Sql = Sql {
+    text: "SELECT 1 FROM s3dedup.marks WHERE namespace = $1 AND name = $2 AND rest_hash = $3
+        AND claimed_until > s3dedup.milliseconds_now()",
+    types: &[Type::INT4, Type::TEXT, Type::BYTEA],
+};
+
 const CLAIM_DUE: Sql = Sql {
     text: "SELECT o_namespace, o_name, o_seq, o_attempts FROM s3dedup.claim_due_marks($1, $2, $3, $4)",
     types: &[Type::TIMESTAMPTZ, Type::INT8, Type::INT8, Type::INT8],
@@ -61,6 +67,16 @@ const ARE_HERE: Sql = Sql {
     types: &[Type::INT4, Type::TEXT_ARRAY, Type::BYTEA_ARRAY],
 };
 
+const FORGET_MARKS: Sql = Sql {
+    text: "WITH gone AS (
+            DELETE FROM s3dedup.marks m WHERE (m.namespace, m.name, m.rest_hash) IN (
+                SELECT d.namespace, d.name, d.rest_hash FROM s3dedup.marks d LIMIT $2) RETURNING 1)
+        SELECT (SELECT count(*) FROM gone), s3dedup.begin_write($1)",
+    types: &[Type::TIMESTAMPTZ, Type::INT8],
+};
+
+const COUNT_TOMBSTONES: Sql = Sql { text: "SELECT count(*) FROM s3dedup.tombstones", types: &[] };
+
 const FORGET: Sql = Sql { text: "SELECT s3dedup.forget_tombstones($1, $2)", types: &[Type::TIMESTAMPTZ, Type::INT8] };
 
 #[async_trait]
@@ -86,6 +102,13 @@ impl MirrorJournal for PostgresStore {
             "held" => Claimed::Held,
             _ => Claimed::Absent,
         })
+    }
+
+    async fn is_claimed(&self, key: EntryKey) -> Result<bool> {
+        let name = StoredName::new(&key);
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&name.namespace, &name.name, &name.rest_hash];
+        Ok(!self.database.read(&IS_CLAIMED, &parameters).await?.is_empty())
     }
 
     async fn claim_due_marks(&self, claim: ClaimId, lease: Duration, rows: usize) -> Result<Vec<Mark>> {
@@ -164,6 +187,17 @@ impl MirrorJournal for PostgresStore {
             Ok(KnownHere { is_here: column(row, 0)?, deleted, telling: telling.transpose()? })
         };
         answer.iter().map(known).collect()
+    }
+
+    async fn forget_marks(&self, rows: usize) -> Result<bool> {
+        let answer = self.database.write(Again::Harmless, &FORGET_MARKS, &[&limit(rows)]).await?;
+        let forgotten: i64 = column(answer.first().ok_or_else(|| damaged("no answer"))?, 0)?;
+        Ok(forgotten >= limit(rows))
+    }
+
+    async fn count_tombstones(&self) -> Result<u64> {
+        let answer = self.database.read(&COUNT_TOMBSTONES, &[]).await?;
+        unsigned(column(answer.first().ok_or_else(|| damaged("no answer"))?, 0)?)
     }
 
     async fn forget_tombstones(&self, rows: usize) -> Result<bool> {

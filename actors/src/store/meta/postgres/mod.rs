@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{
     CommitPut, Connections, DeleteOutcome, IntentId, ListPage, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
-    PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
+    PutPlan, Survey, Totals, UnusedContent, UnusedPage,
 };
 use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Digest, Entry, EntryKey, Result, Stamp, StoredBlob};
@@ -128,8 +128,8 @@ impl MetaStore for PostgresStore {
         clean::forget(&self.database, keys).await
     }
 
-    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
-        clean::list_contents(&self.database, after, rows).await
+    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
+        clean::survey(&self.database, &after, rows).await
     }
 
     async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {

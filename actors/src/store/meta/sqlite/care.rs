@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::clean::{add_condemned, read_digest, survey};
+use super::clean::{add_condemned, read_digest};
 use super::put::{
-    clear_damaged, execute, insert_content, insert_representation, logical_size, note_damaged, references, take_intent,
+    clear_damaged, execute, insert_content, insert_representation, logical_size, note_damaged, references, restore,
+    take_intent,
 };
 use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
@@ -13,8 +14,8 @@ use super::{SqliteStore, audit, damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Namespace, Result, Stamp, StoredBlob};
 use crate::store::meta::care::HELD;
 use crate::store::meta::{
-    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, SetBlob, SetOutcome,
-    Survey,
+    Audit, GENERATION_OF_ORPHAN_MAX, IntentId, MetaCare, NamedContent, NewIntent, Quarantined, Restored, SetBlob,
+    SetOutcome,
 };
 
 #[async_trait]
@@ -23,16 +24,16 @@ impl MetaCare for SqliteStore {
         self.read(move |connection| audit::audit(connection, findings_max)).await
     }
 
-    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
-        self.read(move |connection| survey(connection, &after, rows)).await
-    }
-
     async fn holders(&self, digests: Vec<Digest>, each_max: usize) -> Result<Vec<(Digest, EntryKey)>> {
         self.read(move |connection| holders(connection, &digests, each_max)).await
     }
 
     async fn names(&self, after: Option<EntryKey>, rows: usize) -> Result<Vec<NamedContent>> {
         self.read(move |connection| names(connection, after.as_ref(), rows)).await
+    }
+
+    async fn restore(&self, key: EntryKey, stamp: Stamp, digest: Digest) -> Result<Restored> {
+        self.writer.run(move |write| restore(write, &key, stamp, digest)).await
     }
 
     async fn references(&self, digests: Vec<Digest>) -> Result<Vec<u64>> {
@@ -153,8 +154,10 @@ fn begin_replacement(write: &Write<'_>, digest: Digest, intent: &NewIntent) -> R
     for table in ["representations", "quarantined"] {
         let sql = format!("SELECT max(generation) FROM {table} WHERE digest = ?1");
         let highest = write.query_row(&sql, [digest.as_bytes()], |row| row.get::<_, Option<i64>>(0));
-        if let Some(highest) = highest.map_err(|error| sql_error("read the database", error))? {
-            spend_generation(write, highest.cast_unsigned())?;
+        let highest = highest.map_err(|error| sql_error("read the database", error))?.map(u64::try_from);
+        // A damaged number is not to use up all others.
+        if let Some(Ok(highest @ ..=BlobKey::GENERATION_MAX)) = highest {
+            spend_generation(write, highest)?;
         }
     }
     super::put::make_intent(write, digest, intent)

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::known::{known_size, legible_blob};
 use super::put::execute;
 use super::read::{blob_key, raw_blob};
 use super::writer::{TotalsChange, Write};
@@ -22,7 +23,7 @@ pub(super) fn list_unused(connection: &Connection, page: &UnusedPage) -> Result<
     // Only what can be condemned.
     let sql = "SELECT c.unused_since, c.digest, r.stored_size
         FROM contents c JOIN representations r ON r.digest = c.digest
-        WHERE c.unused_since <= ?1 AND (c.unused_since, c.digest) > (?2, ?3)
+        WHERE c.unused_since <= ?1 AND (c.unused_since, c.digest) > (?2, ?3) AND r.stored_size >= 0
             AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.digest = c.digest)
             AND NOT EXISTS (SELECT 1 FROM quarantined q WHERE q.digest = r.digest AND q.generation = r.generation)
         ORDER BY c.unused_since, c.digest LIMIT ?4";
@@ -63,15 +64,10 @@ fn condemn_one(connection: &Write<'_>, digest: Digest, unused_since: Stamp) -> R
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let row = statement.query_row(params![digest.as_bytes(), unused_since.seconds()], |row| raw_blob(row, 0));
     let Some(raw) = row.optional().map_err(failed)? else { return Ok(None) };
-    let blob = match raw.into_blob(digest) {
-        Ok(blob) => blob,
+    let Some(blob) = legible_blob(raw, digest) else {
         // One such row is not to hold up the others.
-        Err(error) => {
-            log::error!(
-                "an unused content is kept, its row cannot be read: run s3dedup verify digest={digest} error=\"{error}\""
-            );
-            return Ok(None);
-        }
+        log::error!("an unused content is kept, its row cannot be read: run s3dedup verify digest={digest}");
+        return Ok(None);
     };
     execute(connection, "DELETE FROM contents WHERE digest = ?1", [digest.as_bytes()])?;
     execute(connection, "DELETE FROM representations WHERE digest = ?1", [digest.as_bytes()])?;
@@ -169,19 +165,6 @@ pub(super) fn forget(connection: &Connection, keys: &[BlobKey]) -> Result<()> {
     Ok(())
 }
 
-/// See [`MetaStore::list_contents`](crate::store::meta::MetaStore::list_contents).
-pub(super) fn list_contents(connection: &Connection, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
-    let failed = |error| sql_error("read the database", error);
-    let mut statement = connection.prepare_cached(LIST_CONTENTS).map_err(failed)?;
-    let after = after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
-    let mut rows = statement.query(params![after, to_sql(rows as u64)?]).map_err(failed)?;
-    let mut contents = Vec::new();
-    while let Some(row) = rows.next().map_err(failed)? {
-        contents.push(stored_content(row)?);
-    }
-    Ok(contents)
-}
-
 /// Reads the columns of [`LIST_CONTENTS`].
 fn stored_content(row: &Row<'_>) -> Result<StoredContent> {
     let failed = |error| sql_error("read the database", error);
@@ -201,7 +184,7 @@ fn stored_content(row: &Row<'_>) -> Result<StoredContent> {
     })
 }
 
-/// See [`MetaCare::survey`](crate::store::meta::MetaCare::survey).
+/// See [`MetaStore::survey`](crate::store::meta::MetaStore::survey).
 pub(super) fn survey(connection: &Connection, after: &[u8], rows: usize) -> Result<Survey> {
     let failed = |error| sql_error("read the database", error);
     let mut survey = Survey::default();
@@ -274,12 +257,26 @@ pub(super) fn condemn_unknown(connection: &Connection, keys: &[BlobKey]) -> Resu
     let mut condemned = Vec::with_capacity(keys.len());
     for key in keys.iter().filter(|key| key.generation <= GENERATION_OF_ORPHAN_MAX) {
         let row = params![key.digest.as_bytes(), to_sql(key.generation)?];
-        if !statement.query_row(row, |row| row.get(0)).map_err(failed)? {
+        let is_something: bool = statement.query_row(row, |row| row.get(0)).map_err(failed)?;
+        if !is_something && !may_be_the_last(connection, key.digest)? {
             add_condemned(connection, *key)?;
             condemned.push(*key);
         }
     }
     Ok(condemned)
+}
+
+/// Whether any object may be the last one of a content: it has names or a row, and no object of its own that is taken for
+/// good.
+fn may_be_the_last(connection: &Connection, digest: Digest) -> Result<bool> {
+    if known_size(connection, digest)?.is_some() {
+        return Ok(false);
+    }
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT EXISTS (SELECT 1 FROM contents WHERE digest = ?1)
+        OR EXISTS (SELECT 1 FROM entries WHERE digest = ?1)";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    statement.query_row([digest.as_bytes()], |row| row.get(0)).map_err(failed)
 }
 
 pub(super) fn read_digest(bytes: &[u8]) -> Result<Digest> {

@@ -54,6 +54,15 @@ impl MigrationJournal for SqliteStore {
         self.read(move |connection| troubles(connection, id, after.as_deref(), rows)).await
     }
 
+    async fn unfinished_migrations(&self) -> Result<Vec<Migration>> {
+        self.read(unfinished).await
+    }
+
+    async fn abandon_migrations(&self, rows: usize) -> Result<bool> {
+        let limit = to_sql(rows as u64)?;
+        self.writer.run(move |write| abandon(write, limit)).await
+    }
+
     async fn forget_former(&self, id: MigrationId) -> Result<bool> {
         self.writer.run(move |write| forget_former(write, id)).await
     }
@@ -65,6 +74,29 @@ pub(super) fn remembers_deletions(connection: &Connection) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM migrations WHERE state <> 'done' OR ended_at > ?1)";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     statement.query_row([Stamp::now().seconds() - REMEMBERED_SECONDS], |row| row.get(0)).map_err(failed)
+}
+
+fn unfinished(connection: &Connection) -> Result<Vec<Migration>> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = format!("{MIGRATION} WHERE state <> 'done' ORDER BY id");
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let found = statement.query_map([], RawMigration::read).map_err(failed)?;
+    found.map(|raw| raw.map_err(failed)?.into_migration()).collect()
+}
+
+fn abandon(write: &Write<'_>, limit: i64) -> Result<bool> {
+    for table in ["migration_pending", "migration_troubles"] {
+        let sql = format!(
+            "DELETE FROM {table} WHERE (migration, name) IN (SELECT row.migration, row.name FROM {table} row
+                JOIN migrations ON migrations.id = row.migration WHERE migrations.state <> 'done' LIMIT ?1)"
+        );
+        if execute(write, &sql, [limit])? > 0 {
+            return Ok(true);
+        }
+    }
+    execute(write, "DELETE FROM migrations WHERE state <> 'done'", [])?;
+    execute(write, "UPDATE migrations SET ended_at = 0 WHERE ended_at > 0", [])?;
+    Ok(false)
 }
 
 fn begin(write: &Write<'_>, kind: &str, source: &str) -> Result<Migration> {

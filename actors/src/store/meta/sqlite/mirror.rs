@@ -25,6 +25,14 @@ impl MirrorJournal for SqliteStore {
         self.writer.run(move |write| claim_one(write, key, claim, lease)).await
     }
 
+    async fn is_claimed(&self, key: EntryKey) -> Result<bool> {
+        let sql = "SELECT 1 FROM marks WHERE namespace = ?1 AND name = ?2 AND claimed_until > ?3";
+        let look = move |connection: &Connection| {
+            number(connection, sql, params![key.namespace().id(), key.name(), milliseconds_now()])
+        };
+        Ok(self.read(look).await?.is_some())
+    }
+
     async fn claim_due_marks(&self, claim: ClaimId, lease: Duration, rows: usize) -> Result<Vec<Mark>> {
         // Most of the time there are none, which takes no write to see.
         if self.read(|connection| due(connection, 1)).await?.is_empty() {
@@ -71,6 +79,20 @@ impl MirrorJournal for SqliteStore {
 
     async fn are_here(&self, namespace: Namespace, names: Vec<String>) -> Result<Vec<KnownHere>> {
         self.read(move |connection| are_here(connection, namespace, &names)).await
+    }
+
+    async fn forget_marks(&self, rows: usize) -> Result<bool> {
+        let limit = to_sql(rows as u64)?;
+        let work = move |write: &Write<'_>| {
+            let sql = "DELETE FROM marks WHERE (namespace, name) IN (SELECT namespace, name FROM marks LIMIT ?1)";
+            execute(write, sql, [limit])
+        };
+        Ok(self.writer.run(work).await? >= rows)
+    }
+
+    async fn count_tombstones(&self) -> Result<u64> {
+        let count = self.read(|connection| number(connection, "SELECT count(*) FROM tombstones", [])).await?;
+        u64::try_from(count.unwrap_or_default()).map_err(|_| damaged("negative number"))
     }
 
     async fn forget_tombstones(&self, rows: usize) -> Result<bool> {

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::{
     CommitPut, DeleteOutcome, IntentId, ListPage, LocalReader, MetaStore, NamePage, OldIntent, PlanPut, PutCommit,
-    PutPlan, StoredContent, Totals, UnusedContent, UnusedPage,
+    PutPlan, Survey, Totals, UnusedContent, UnusedPage,
 };
 use crate::model::{BlobKey, Digest, Entry, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
 use crate::store::blocking::WorkerPool;
@@ -19,6 +19,7 @@ mod browse;
 mod care;
 mod clean;
 mod journal;
+mod known;
 mod migrate;
 mod mirror;
 mod put;
@@ -186,8 +187,8 @@ impl MetaStore for SqliteStore {
         self.writer.run(move |connection| clean::forget(connection, &keys)).await
     }
 
-    async fn list_contents(&self, after: Option<Digest>, rows: usize) -> Result<Vec<StoredContent>> {
-        self.read(move |connection| clean::list_contents(connection, after, rows)).await
+    async fn survey(&self, after: Vec<u8>, rows: usize) -> Result<Survey> {
+        self.read(move |connection| clean::survey(connection, &after, rows)).await
     }
 
     async fn are_known(&self, keys: Vec<BlobKey>) -> Result<Vec<bool>> {

@@ -2,14 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::care::{quarantine, representation};
+use super::care::quarantine;
 use super::journal::remembers_deletions;
+use super::known::{former_object, known_size, possible_size};
 use super::mirror::{bury, mark_written, tombstone};
 use super::writer::{TotalsChange, Write};
 use super::{damaged, sql_error, to_sql};
 use crate::model::{BlobKey, Digest, EntryKey, Error, Result, Stamp, StoredBlob};
 use crate::store::meta::care::HEALED;
-use crate::store::meta::{CommitPut, DeleteOutcome, IntentId, NewIntent, Origin, PlanPut, PutCommit, PutPlan};
+use crate::store::meta::{
+    CommitPut, DeleteOutcome, IntentId, NewIntent, Origin, PlanPut, PutCommit, PutPlan, Restored,
+};
 
 /// What a name holds now.
 struct Current {
@@ -120,20 +123,42 @@ fn hold(
     digest: Digest,
     current: Option<Current>,
 ) -> Result<bool> {
+    // A name may outlive what it holds, when rows or objects were lost: the content is to be uploaded anew then.
+    let Some(size) = known_size(connection, digest)? else { return Ok(false) };
+    point(connection, key, stamp, (digest, size), current)?;
+    Ok(true)
+}
+
+/// See [`MetaCare::restore`](crate::store::meta::MetaCare::restore).
+pub(super) fn restore(connection: &Write<'_>, key: &EntryKey, stamp: Stamp, digest: Digest) -> Result<Restored> {
+    let current = current(connection, key)?;
+    let stays = |now: &Current| now.stamp > stamp || (now.stamp == stamp && now.digest != digest);
+    if current.as_ref().is_some_and(stays) {
+        return Ok(Restored::Newer);
+    }
+    let Some(size) = logical_size(connection, digest)? else { return Ok(Restored::Unknown) };
+    point(connection, key, stamp, (digest, possible_size(size).unwrap_or_default()), current)?;
+    Ok(Restored::Held)
+}
+
+/// Points a name at a content that has a row, and that size.
+fn point(
+    connection: &Write<'_>,
+    key: &EntryKey,
+    stamp: Stamp,
+    (digest, size): (Digest, i64),
+    current: Option<Current>,
+) -> Result<()> {
     if let Some(current) = &current
         && current.digest == digest
     {
-        // A name may outlive what it holds, when rows or objects were lost: the content is to be uploaded anew then.
-        if known_size(connection, digest)?.is_none() {
-            return Ok(false);
-        }
         if current.stamp != stamp {
             let sql = "UPDATE entries SET modified = ?3 WHERE namespace = ?1 AND name = ?2";
             execute(connection, sql, params![key.namespace().id(), key.name(), stamp.seconds()])?;
         }
-        return Ok(true);
+        return Ok(());
     }
-    let Some(size) = add_reference(connection, digest)? else { return Ok(false) };
+    add_reference(connection, digest)?;
     let sql = "INSERT INTO entries (namespace, name, modified, digest) VALUES (?1, ?2, ?3, ?4)
         ON CONFLICT (namespace, name) DO UPDATE
         SET modified = excluded.modified, digest = excluded.digest, attrs = excluded.attrs";
@@ -143,15 +168,13 @@ fn hold(
         None => (1, 0),
     };
     connection.add_to_totals(TotalsChange { entries, logical_bytes: size - replaced, ..TotalsChange::default() });
-    Ok(true)
+    Ok(())
 }
 
-/// Gives a content one more reference; returns its logical size, `None` when it is unknown.
-fn add_reference(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
-    let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL
-        WHERE digest = ?1 AND EXISTS (SELECT 1 FROM representations r WHERE r.digest = ?1 AND r.suspect_since IS NULL)
-        RETURNING logical_size";
-    counted(connection, sql, params![digest.as_bytes()])
+/// Gives a content that has a row one more reference.
+fn add_reference(connection: &Connection, digest: Digest) -> Result<()> {
+    let sql = "UPDATE contents SET refs = refs + 1, unused_since = NULL WHERE digest = ?1";
+    execute(connection, sql, [digest.as_bytes()]).map(drop)
 }
 
 /// Takes one reference from a content; returns its logical size. A name is let go whatever became of its content: 0 when
@@ -174,7 +197,7 @@ fn counted(connection: &Connection, sql: &str, params: impl rusqlite::Params) ->
 }
 
 /// Makes an uploaded object the recipe of a content that was unknown or whose object was not what it should be, with the
-/// references that names have kept.
+/// references that names have kept. A size that cannot be was never counted: the totals then have what is true already.
 fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
     let blob = &commit.blob;
     let digest = blob.key.digest;
@@ -192,17 +215,24 @@ fn adopt(connection: &Write<'_>, commit: &CommitPut) -> Result<()> {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1";
         execute(connection, sql, params![digest.as_bytes(), size])?;
     }
-    let former = representation(connection, digest)?;
-    if let Some(former) = former {
+    let former = former_object(connection, digest)?;
+    if let Some(key) = former.and_then(|former| former.key) {
         let reason = if is_new { "its content was lost from the database and uploaded anew" } else { HEALED };
-        quarantine(connection, former.key, reason)?;
+        quarantine(connection, key, reason)?;
     }
-    let replaced = former.filter(|_| !is_new).map_or(0, |former| former.stored_size.cast_signed());
     let stored_size = insert_representation(connection, blob)?;
+    let replaced = match former {
+        Some(former) if !is_new => former.counted_size.unwrap_or(stored_size),
+        _ => 0,
+    };
+    let grown = match former_size {
+        None => size,
+        Some(former) => possible_size(former).map_or(0, |former| size - former),
+    };
     let change = TotalsChange {
         contents: i64::from(is_new),
         stored_bytes: stored_size - replaced,
-        logical_bytes: named.saturating_mul(size - former_size.unwrap_or_default()),
+        logical_bytes: named.saturating_mul(grown),
         ..TotalsChange::default()
     };
     connection.add_to_totals(change);
@@ -232,9 +262,9 @@ pub(super) fn insert_content(
 /// Notes where the bytes of a content are, instead of what was noted before; returns how many they are.
 pub(super) fn insert_representation(connection: &Connection, blob: &StoredBlob) -> Result<i64> {
     let sql = "INSERT INTO representations (digest, kind, generation, key_depth, encoding, stored_size, stored_hash)
-        VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET generation = excluded.generation,
-        key_depth = excluded.key_depth, encoding = excluded.encoding, stored_size = excluded.stored_size,
-        stored_hash = excluded.stored_hash, suspect_since = NULL";
+        VALUES (?1, 'whole', ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE SET kind = excluded.kind,
+        generation = excluded.generation, key_depth = excluded.key_depth, encoding = excluded.encoding,
+        stored_size = excluded.stored_size, stored_hash = excluded.stored_hash, suspect_since = NULL";
     let stored_size = to_sql(blob.stored_size)?;
     let row = params![
         blob.key.digest.as_bytes(),
@@ -248,16 +278,20 @@ pub(super) fn insert_representation(connection: &Connection, blob: &StoredBlob) 
     Ok(stored_size)
 }
 
-/// Writes an intent under a generation that no object of this content has had or may still have.
+/// Writes an intent under a generation that no object of this content has had or may still have. One whose row does not
+/// tell its generation had at most the highest that could have been given until now.
 pub(super) fn make_intent(connection: &Connection, digest: Digest, intent: &NewIntent) -> Result<(IntentId, BlobKey)> {
     let failed = |error| sql_error("read the database", error);
     let sql = "SELECT max(
             (SELECT generation_floor FROM state WHERE id = 1),
             coalesce((SELECT max(generation) + 1 FROM intents WHERE digest = ?1), 0),
             coalesce((SELECT max(generation) + 1 FROM condemned WHERE digest = ?1), 0),
-            coalesce((SELECT max(generation) + 1 FROM representations WHERE digest = ?1), 0))";
+            coalesce((SELECT max(generation) + 1 FROM representations
+                WHERE digest = ?1 AND generation BETWEEN 0 AND ?2), 0)
+        ) + (SELECT count(*) FROM representations WHERE digest = ?1 AND generation NOT BETWEEN 0 AND ?2)";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-    let generation: i64 = statement.query_row([digest.as_bytes()], |row| row.get(0)).map_err(failed)?;
+    let row = params![digest.as_bytes(), to_sql(BlobKey::GENERATION_MAX)?];
+    let generation: i64 = statement.query_row(row, |row| row.get(0)).map_err(failed)?;
     let sql = "INSERT INTO intents (digest, generation, key_depth, instance, made_at) VALUES (?1, ?2, ?3, ?4, ?5)";
     let made_at = Stamp::now().seconds();
     let depth = intent.layout.depth();
@@ -297,16 +331,6 @@ pub(super) fn clear_damaged(connection: &Connection, key: BlobKey) -> Result<()>
     let sql = "UPDATE representations SET suspect_since = NULL
         WHERE digest = ?1 AND generation = ?2 AND suspect_since IS NOT NULL";
     execute(connection, sql, params![key.digest.as_bytes(), to_sql(key.generation)?]).map(drop)
-}
-
-/// The size of a content whose bytes are stored; `None` when it is unknown, when it is not known where they are, or when
-/// they are known to be missing or damaged.
-fn known_size(connection: &Connection, digest: Digest) -> Result<Option<i64>> {
-    let failed = |error| sql_error("read the database", error);
-    let sql = "SELECT c.logical_size FROM contents c JOIN representations r ON r.digest = c.digest
-        WHERE c.digest = ?1 AND r.suspect_since IS NULL";
-    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-    statement.query_row([digest.as_bytes()], |row| row.get(0)).optional().map_err(failed)
 }
 
 /// The size that a content is noted with; `None` when it has no row.
