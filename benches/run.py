@@ -22,7 +22,7 @@ from generators import CLIENTS
 from servers import Garage, OldServer, Ours, ServerError
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "rss", "list", "ha", "locks", "verify", "migration")
+WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "logged", "rss", "list", "ha", "locks", "verify", "migration")
 SERVERS = ("ours-folder", "ours-s3", "s3", "old")
 
 
@@ -72,6 +72,8 @@ def measure(options, scale, work, results):
         with ExitStack() as stack:
             servers = [stack.enter_context(make()) for make in makers.values()]
             workloads.run_small(servers, small, work, scale, results)
+    if "logged" in options.only and "ours-folder" in makers:
+        workloads.run_logged(makers["ours-folder"], work, scale, results)
     large = [name for name in workloads.LARGE if name in options.only]
     if large:
         workloads.run_large(makers.values(), large, work, scale, results)

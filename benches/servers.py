@@ -193,11 +193,12 @@ class Ours(Server):
     ready_target = "/version"
     ready_statuses = (200,)
 
-    def __init__(self, home, binary, garage_binary=None, memory_limit=None):
-        self.store = "S3" if garage_binary else "folder"
+    def __init__(self, home, binary, garage_binary=None, memory_limit=None, access_log=False):
+        self.store = ("S3" if garage_binary else "folder") + (", access log" if access_log else "")
         super().__init__(f"s3dedup, {self.store}", Path(home) / "server")
         self.binary = binary
         self.memory_limit = memory_limit
+        self.access_log = access_log
         self.garage = Garage(Path(home) / "garage", garage_binary, "S3 behind s3dedup") if garage_binary else None
 
     def __enter__(self):
@@ -230,6 +231,8 @@ class Ours(Server):
         }
         if self.memory_limit:
             environment["MAX_INMEMORY_SIZE"] = str(self.memory_limit)
+        if self.access_log:
+            environment |= {"ACCESS_LOG": "true", "JSON_LOG_PATH": str(self.home / "log.json"), "JSON_LOG_ROTATE": "size"}
         if self.garage:
             environment |= {
                 "STORAGE_TYPE": "s3",

@@ -152,6 +152,22 @@ def _run_small(server, workload, files, seconds):
     return generators.small_requests(server, path, "once" if workload.startswith("put") else "loop", seconds)
 
 
+def run_logged(make, directory, scale, results):
+    """Small downloads without and with the access log, on standard error and in a file: round by round on both."""
+    known = list(contents.small(KNOWN_FILES))
+    with results.attempt("get-logged"), make() as plain, make(access_log=True) as logged:
+        for server in (plain, logged):
+            requests = list(contents.puts_of_new(server.protocol, known_names(), known))
+            prefill(server, directory / "prefill", requests + requests[-2 * CLIENTS:], PREFILL_SECONDS)
+        path = directory / "get-logged"
+        contents.write_requests(path, (contents.get_request(plain.protocol, name, close=False) for name in known_names()))
+        for _ in range(scale.rounds):
+            for server in (plain, logged):
+                settle(server)
+                sample = generators.small_requests(server, path, "loop", scale.seconds)
+                results.add("get-logged", server, sample)
+
+
 def run_large(makers, wanted, directory, scale, results):
     """Large files: in every round every server starts empty and gets the same new contents."""
     large = contents.LargeContents(directory / "large", scale.large_bytes)

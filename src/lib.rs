@@ -1,5 +1,6 @@
 //! The face of s3dedup: command line, configuration, HTTP.
 
+pub mod access;
 pub mod ask;
 pub mod boot;
 pub mod care;
@@ -13,3 +14,4 @@ pub mod logging;
 pub mod migrate;
 pub mod observe;
 pub mod terminal;
+pub mod tls;

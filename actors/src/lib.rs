@@ -35,6 +35,7 @@ pub use engine::{
 pub use exporter::{ExporterSettings, ExporterStats};
 pub use lock::distributed::{DistributedLockSettings, DistributedLockStats};
 pub use runtime::admission::Permit;
+pub use runtime::behalf::Behalf;
 pub use runtime::guard::ActorState;
 pub use runtime::guardian::OnFatal;
 pub use spool::{BodyEncoding, SpoolLimits, Spooler};

@@ -13,6 +13,7 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Context, Handler, Message, Response, ResponseFuture, Supervised};
 
 use crate::model::{BlobKey, Entry, EntryKey, Error, Kind, Result, Stamp};
+use crate::runtime::behalf::Behalf;
 use crate::runtime::guard::{ActorState, Vital, can_be_rebuilt};
 use crate::runtime::way::{Way, gone};
 use crate::store::meta::{
@@ -114,7 +115,7 @@ impl MetadataRouter {
         };
         member.way.expect_answers()?;
         let mut inside = Inside::enter(member);
-        let answer = member.way.address().send(Timely { request, deadline }).await;
+        let answer = member.way.address().send(Timely { request, deadline, behalf: Behalf::current() }).await;
         inside.is_answered = true;
         answer.map_err(gone)?
     }
@@ -139,6 +140,7 @@ can_be_rebuilt!(MetadataActor, |actor| &actor.vital);
 pub struct Timely<M> {
     request: M,
     deadline: Instant,
+    behalf: Behalf,
 }
 
 impl<M: Message> Message for Timely<M> {
@@ -215,11 +217,12 @@ macro_rules! forward {
 
             fn handle(&mut self, request: Timely<$message>, _: &mut Self::Context) -> Self::Result {
                 let $store = Arc::clone(&self.store);
+                let behalf = request.behalf.clone();
                 let work = async move {
                     let $request = request.in_time()?;
                     $work.await
                 };
-                Box::pin(self.vital.clone().guard_work(work))
+                Box::pin(behalf.scope(self.vital.clone().guard_work(work)))
             }
         }
     )*};
@@ -229,18 +232,20 @@ impl Handler<Timely<Lookup>> for MetadataActor {
     type Result = Response<Result<Option<Entry>>>;
 
     fn handle(&mut self, request: Timely<Lookup>, context: &mut Self::Context) -> Self::Result {
+        let behalf = request.behalf.clone();
         let request = match request.in_time() {
             Ok(request) => request,
             Err(error) => return Response::reply(Err(error)),
         };
         let vital = self.vital.clone();
-        let looked_up =
-            vital.guard_state(self, context, |actor, _| actor.reader.as_ref().map(|reader| reader.lookup(&request.0)));
+        let look_up =
+            |actor: &mut Self, _: &mut Self::Context| actor.reader.as_ref().map(|reader| reader.lookup(&request.0));
+        let looked_up = behalf.clone().enter(|| vital.guard_state(self, context, look_up));
         match looked_up.transpose() {
             Some(looked_up) => Response::reply(looked_up.and_then(|entry| entry)),
             None => {
                 let store = Arc::clone(&self.store);
-                Response::fut(vital.guard_work(async move { store.lookup(request.0).await }))
+                Response::fut(behalf.scope(vital.guard_work(async move { store.lookup(request.0).await })))
             }
         }
     }

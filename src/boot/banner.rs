@@ -5,30 +5,46 @@ use std::time::SystemTime;
 
 use actix_web::http::header::HttpDate;
 
+/// Where the server is.
+pub struct Place<'a> {
+    /// What clients connect to.
+    pub address: SocketAddr,
+    /// What those who look after the server connect to.
+    pub admin: SocketAddr,
+    /// What paths begin with.
+    pub prefix: &'a str,
+    /// Whether connections are encrypted.
+    pub is_encrypted: bool,
+    /// Whether clients must show a token.
+    pub is_guarded: bool,
+}
+
 /// The lines: the URL, and one curl command that stores a file and reads it back.
-pub fn lines(address: SocketAddr, prefix: &str) -> Vec<String> {
-    let url = url(address, prefix);
+pub fn lines(place: &Place<'_>) -> Vec<String> {
+    let scheme = if place.is_encrypted { "https" } else { "http" };
+    let url = url(scheme, place.address, place.prefix);
     let version = version_parameter(SystemTime::now());
     let file = format!("{url}/files/hello.txt");
+    let curl = if place.is_guarded { "curl -u :$TOKEN" } else { "curl" };
     vec![
         format!("s3dedup {} is ready at {url}", env!("CARGO_PKG_VERSION")),
-        format!("dashboard: {}", self::url(address, "/ui")),
+        format!("dashboard: {}", self::url(scheme, place.admin, "/ui")),
         format!(
-            "try: curl -fsS -X PUT --data-binary hello '{file}?last_modified={version}' && \
-             curl -fsS --compressed '{file}'"
+            "try: {curl} -fsS -X PUT --data-binary hello '{file}?last_modified={version}' && \
+             {curl} -fsS --compressed '{file}'"
         ),
     ]
 }
 
 /// The URL a client on this machine can use.
-fn url(address: SocketAddr, prefix: &str) -> String {
+fn url(scheme: &str, address: SocketAddr, prefix: &str) -> String {
     // "all addresses" is no address to connect to
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}{prefix}", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{}{prefix}", SocketAddr::new(ip, address.port()))
 }
 
 /// A version as Filetracker clients send it.
@@ -45,7 +61,7 @@ mod tests {
 
     #[test]
     fn everywhere_is_shown_as_here() {
-        let url_of = |address: &str, prefix| url(address.parse().unwrap(), prefix);
+        let url_of = |address: &str, prefix| url("http", address.parse().unwrap(), prefix);
         assert_eq!(url_of("0.0.0.0:8080", "/ft"), "http://127.0.0.1:8080/ft");
         assert_eq!(url_of("[::]:80", ""), "http://[::1]:80");
         assert_eq!(url_of("10.1.2.3:9", "/a/b"), "http://10.1.2.3:9/a/b");

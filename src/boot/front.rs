@@ -3,7 +3,11 @@
 use std::any::Any;
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::config::Config;
+use crate::http::connection::Crowd;
+use crate::http::doors::Doors;
+use crate::http::guard::Guard;
 use crate::http::stopping::Stopping;
 use crate::http::{self, HttpSettings};
 use crate::observe::Observer;
@@ -15,17 +19,30 @@ pub fn routes(
     config: &Config,
     observer: Observer,
     stopping: Stopping,
+    access: Access,
+    doors: Doors,
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let settings = HttpSettings {
         prefix: config.filetracker.prefix.clone(),
         body_idle: Duration::from_secs(config.limits.body_idle_seconds),
         body_min_rate: config.limits.body_min_rate,
+        access_log: config.logging.access,
+        stalled_reader: Duration::from_secs(config.limits.stalled_reader_seconds),
+        guard: Guard {
+            access,
+            public_read: config.access.public_read,
+            metrics: config.access.metrics,
+            proxies: config.access.trusted_proxies(),
+        },
+        doors,
         ..HttpSettings::default()
     };
     http::configure(settings, observer, stopping)
 }
 
 /// Sets up every accepted connection.
-pub fn on_connect() -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
-    http::connection::on_connect(HttpSettings::default().tcp_user_timeout)
+pub fn on_connect(config: &Config) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+    let crowd =
+        Crowd { connections_max: config.limits.connections_per_address_max, proxies: config.access.trusted_proxies() };
+    http::connection::on_connect(HttpSettings::default().tcp_user_timeout, crowd)
 }

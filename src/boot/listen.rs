@@ -15,8 +15,8 @@ pub fn bind(host: &str, port: u16) -> Result<Socket, StartError> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = (bare, port)
         .to_socket_addrs()
-        .map_err(|error| StartError::new(format!("cannot find the address {host} of bucket.address: {error}")))?;
-    let mut last = StartError::new(format!("the name {host} of bucket.address has no address"));
+        .map_err(|error| StartError::new(format!("cannot find the address {host} to listen on: {error}")))?;
+    let mut last = StartError::new(format!("the name {host} to listen on has no address"));
     for address in addresses {
         match bind_one(address) {
             Ok(socket) => return Ok(socket),

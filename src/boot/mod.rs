@@ -16,6 +16,7 @@ pub mod matching;
 pub mod membership;
 pub mod metadata;
 pub mod open_files;
+pub mod reload;
 pub mod server;
 pub mod signals;
 
@@ -23,12 +24,16 @@ pub mod signals;
 mod tests;
 
 use std::fmt;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use s3dedup_actors::failpoint::{self, Point};
 
-use crate::config::{Config, one_line};
+use crate::access::Access;
+use crate::config::{Config, listen as listen_address, one_line};
+use crate::http::doors::Doors;
 use crate::http::stopping::Stopping;
+use crate::tls::Certificates;
 use crate::{exit, logging};
 
 use signals::Signals;
@@ -54,7 +59,7 @@ impl std::error::Error for StartError {}
 
 /// Serves until stopped; returns the exit code.
 pub fn run(config: &Config) -> u8 {
-    logging::init(&config.logging);
+    let _flush = logging::init_server(&config.logging);
     let served = Signals::listen().and_then(|signals| actix_rt::System::new().block_on(serve(config, signals)));
     served.unwrap_or_else(|error| {
         log::error!("cannot start: {error}");
@@ -67,14 +72,31 @@ async fn reached(point: Point) -> Result<(), StartError> {
     failpoint::hit(point).await.map_err(|error| StartError::new(error.to_string()))
 }
 
+/// The tokens, where the configuration names a file of them.
+fn access(config: &Config) -> Result<Access, StartError> {
+    let Some(path) = config.access.tokens_file.clone() else { return Ok(Access::open()) };
+    let access = Access::with_tokens(path, config.access.failures_per_minute);
+    let access = access.map_err(|reason| StartError::new(format!("access tokens: {reason}")))?;
+    log::info!("clients must show a token tokens={} public_read={}", access.tokens(), config.access.public_read);
+    Ok(access)
+}
+
 async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> {
+    let hangups = reload::Hangups::listen()?;
     let open_files = open_files::raise();
+    // Before anything is touched: what is asked for by mistake must not be served to everybody.
+    let access = access(config)?;
+    let certificates = Certificates::load(&config.tls).map_err(|reason| StartError::new(format!("tls: {reason}")))?;
     folders::create(config)?;
     // never released, not even when this returns: a thread that did not end in time may still write,
     // until the kernel ends it and drops the locks
     std::mem::forget(folders::lock(config)?);
     let socket = listen::bind(&config.bucket.address, config.bucket.port)?;
     let port = listen::port(&socket)?;
+    let admin_socket = match config.access.admin_listen.as_deref().and_then(listen_address) {
+        Some((host, port)) => Some(listen::bind(host, port)?),
+        None => None,
+    };
 
     let started = tokio::select! {
         started = engine::start_engine(config, port) => started?,
@@ -89,12 +111,34 @@ async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> 
     let stopping = Stopping::default();
     let listener = listen::start(socket)?;
     let address = listener.local_addr().map_err(|error| StartError::new(format!("no local address: {error}")))?;
-    let routes = front::routes(config, started.observer.clone(), stopping.clone());
-    let server = server::start(config, open_files, listener, routes, front::on_connect())?;
+    let admin = admin_socket.map(listen::start).transpose()?;
+    let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose();
+    let admin_address = admin_address.map_err(|error| StartError::new(format!("no local address: {error}")))?;
+    let doors = admin_address.map_or(Doors::One, |admin| Doors::Two { admin });
+    let tls = certificates.as_ref().map(Certificates::server_config).transpose().map_err(StartError::new)?;
+    let is_encrypted = tls.is_some();
+    let routes = front::routes(config, started.observer.clone(), stopping.clone(), access.clone(), doors);
+    let listeners = server::Listeners { main: listener, admin, tls };
+    let server = server::start(config, open_files, listeners, routes, front::on_connect(config))?;
 
+    started.observer.set_certificate_expiry(certificates.as_deref().map(Certificates::expiry));
+    if let Some(certificates) = &certificates {
+        certificates.tell();
+    }
+    let reloaded = reload::Reloaded { access: access.clone(), certificates };
+    actix_rt::spawn(reloaded.at(hangups, started.observer.clone()));
     actix_rt::spawn(started.observer.watch());
     log::info!("listening address={address} workers={}", config.actors.http_workers());
-    let lines = banner::lines(address, &config.filetracker.prefix);
+    if let Some(address) = admin_address {
+        log::info!("listening for metrics, api and dashboard address={address}");
+    }
+    let lines = banner::lines(&banner::Place {
+        address,
+        admin: admin_address.unwrap_or(address),
+        prefix: &config.filetracker.prefix,
+        is_encrypted,
+        is_guarded: access.is_guarded(),
+    });
     if let Err(error) = logging::announce(&config.logging, &lines) {
         log::warn!("cannot write to standard output error={error}");
     }

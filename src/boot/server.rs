@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::dev::{Extensions, Server};
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpServer};
+use rustls::ServerConfig;
 
 use super::StartError;
 use crate::config::Config;
@@ -16,6 +17,10 @@ use crate::config::Config;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to agree on encryption.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Clients of a worker that may be at that at once; it is the work of processors.
+const HANDSHAKES_MAX: usize = 256;
 /// How long a client may take to close its side.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What actix allows a worker by default.
@@ -23,11 +28,21 @@ const WORKER_CONNECTIONS_MAX: u64 = 25_000;
 /// Fewer would make no server.
 const WORKER_CONNECTIONS_MIN: u64 = 16;
 
-/// Starts the server on `listener`.
+/// What the server answers at.
+pub struct Listeners {
+    /// For clients, and for all when there is no other one.
+    pub main: TcpListener,
+    /// For those who look after the server.
+    pub admin: Option<TcpListener>,
+    /// How connections to both are encrypted, if they are.
+    pub tls: Option<ServerConfig>,
+}
+
+/// Starts the server on `listeners`.
 pub fn start<F, C>(
     config: &Config,
     open_files: u64,
-    listener: TcpListener,
+    listeners: Listeners,
     routes: F,
     on_connect: C,
 ) -> Result<Server, StartError>
@@ -36,19 +51,27 @@ where
     C: Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static,
 {
     let workers = config.actors.http_workers();
-    let server = HttpServer::new(move || App::new().configure(routes.clone()))
+    let Listeners { main, admin, tls } = listeners;
+    let mut server = HttpServer::new(move || App::new().configure(routes.clone()))
         .workers(workers)
         .max_connections(connections(open_files, workers))
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
+        .max_connection_rate(HANDSHAKES_MAX)
         // before listen(), which takes it along
         .on_connect(on_connect)
         .shutdown_timeout(config.limits.drain_seconds.saturating_sub(config.limits.drain_delay_seconds))
         // actix takes SIGINT for "at once"; ours are in `signals`
-        .disable_signals()
-        .listen(listener)
-        .map_err(|error| StartError::new(format!("cannot listen: {error}")))?;
+        .disable_signals();
+    for listener in [Some(main), admin].into_iter().flatten() {
+        let listening = match &tls {
+            Some(tls) => server.listen_rustls_0_23(listener, tls.clone()),
+            None => server.listen(listener),
+        };
+        server = listening.map_err(|error| StartError::new(format!("cannot listen: {error}")))?;
+    }
     Ok(server.run())
 }
 

@@ -6,12 +6,13 @@ use structopt::StructOpt;
 
 use super::{complain, load, say};
 use crate::ask::Place;
-use crate::config::one_line;
+use crate::config::{self, Config, Secret, one_line};
 use crate::exit;
 use crate::observe::shown::stats_table;
 
 pub(super) const STATS_HELP: &str = "\
 Asks the server that the configuration describes, on this machine. Exit code 1: it does not answer.
+A server with access tokens wants one of the role admin: ADMIN_TOKEN, or the file of ADMIN_TOKEN_FILE.
 ";
 
 pub(super) const HEALTH_HELP: &str = "\
@@ -26,14 +27,37 @@ struct Whom {
     /// Asks this server instead of that of the configuration
     #[structopt(long, value_name = "URL", parse(try_from_str = Place::parse))]
     url: Option<Place>,
+    /// Believes the certificates of this file, too, that a server of https shows
+    #[structopt(long, value_name = "FILE", parse(from_os_str), requires = "url")]
+    ca_file: Option<PathBuf>,
 }
 
 impl Whom {
-    fn place(self) -> Result<Place, u8> {
-        match self.url {
-            Some(place) => Ok(place),
-            None => load(self.config, Vec::new()).map(|loaded| Place::of(&loaded.config)),
-        }
+    /// The server, and the token for it; `find` tells which of its listeners.
+    fn place(self, find: fn(&Config) -> Result<Place, String>) -> Result<(Place, Option<Secret>), u8> {
+        let failed = |reason: String| {
+            complain(&format!("s3dedup: {}", one_line(&reason)));
+            exit::CANNOT_START
+        };
+        let loaded = match (&self.url, self.config) {
+            // Another server than the one that the configuration describes: only its token counts.
+            (Some(_), None) => None,
+            (_, config) => Some(load(config, Vec::new())?.config),
+        };
+        let place = match (self.url, &loaded, self.ca_file) {
+            (Some(place), _, Some(file)) => place.with_authorities(&file),
+            (Some(place), _, None) => Ok(place),
+            (None, Some(config), _) => find(config),
+            (None, None, _) => Err("no server to ask".to_owned()),
+        };
+        let token = match loaded {
+            Some(config) => config.access.admin_token,
+            None => config::admin_token(&|name| std::env::var_os(name)).map_err(|error| {
+                complain(&format!("s3dedup: configuration: {error}"));
+                exit::WRONG_USE
+            })?,
+        };
+        Ok((place.map_err(failed)?, token))
     }
 }
 
@@ -57,12 +81,13 @@ pub(super) struct HealthCommand {
 
 pub(super) fn stats(command: StatsCommand) -> u8 {
     let StatsCommand { whom, json } = command;
-    whom.place().map_or_else(|code| code, |place| told(shown(&place, json), say))
+    whom.place(Place::of_admin)
+        .map_or_else(|code| code, |(place, token)| told(shown(&place, token.as_ref(), json), say))
 }
 
 pub(super) fn healthcheck(command: HealthCommand) -> u8 {
     let HealthCommand { whom, ready } = command;
-    whom.place().map_or_else(|code| code, |place| told(healthy(&place, ready), |_| ()))
+    whom.place(Place::of).map_or_else(|code| code, |(place, _)| told(healthy(&place, ready), |_| ()))
 }
 
 fn told(outcome: Result<String, String>, say: fn(&str)) -> u8 {
@@ -78,9 +103,12 @@ fn told(outcome: Result<String, String>, say: fn(&str)) -> u8 {
     }
 }
 
-fn shown(place: &Place, json: bool) -> Result<String, String> {
-    let answer = place.get("/api/stats")?;
+fn shown(place: &Place, token: Option<&Secret>, json: bool) -> Result<String, String> {
+    let answer = place.get("/api/stats", token)?;
     let other = || format!("the server at {place} answers {}: {}", answer.status, answer.body.trim_end());
+    if answer.status == 401 || answer.status == 403 {
+        return Err(format!("{}; ADMIN_TOKEN or ADMIN_TOKEN_FILE names one of the role admin", other()));
+    }
     if answer.status != 200 {
         return Err(other());
     }
@@ -89,7 +117,7 @@ fn shown(place: &Place, json: bool) -> Result<String, String> {
 }
 
 fn healthy(place: &Place, ready: bool) -> Result<String, String> {
-    let answer = place.get(if ready { "/ready" } else { "/health" })?;
+    let answer = place.get(if ready { "/ready" } else { "/health" }, None)?;
     match answer.status {
         200 => Ok(answer.body),
         status => Err(format!("the server at {place} answers {status}: {}", answer.body.trim_end())),

@@ -7,6 +7,7 @@ mod instances;
 mod manual;
 mod migrate;
 mod server;
+mod token;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use self::clean::CleanFlags;
 use self::manual::{CompletionsCommand, ManCommand};
 use self::migrate::{CompareCommand, MigrateCommand, MigrateV1Command};
 use self::server::{LiveMigrateCommand, LiveMigrateV1Command, ServerOptions};
+use self::token::TokenCommand;
 use crate::config::{self, Inputs, Loaded, docs};
 use crate::exit;
 
@@ -37,6 +39,8 @@ EXAMPLES:
                                               what would hold, and where each value comes from
     s3dedup clean --dry-run                   what the cleaner would remove now
     s3dedup stats                             what the running server stores and saves
+    s3dedup token new --role read-write --name judge --file tokens
+                                              an access token, for ACCESS_TOKENS_FILE
     s3dedup instances --config s3dedup.toml   who serves the same PostgreSQL database
     s3dedup verify --deep --max-mbps 50 --resume verify.state
                                               reads and checks everything, and goes on after an interruption
@@ -78,6 +82,9 @@ enum Command {
     /// Asks a running server whether it is well
     #[structopt(after_help = ask::HEALTH_HELP)]
     Healthcheck(HealthCommand),
+    /// Makes and lists access tokens
+    #[structopt(after_help = token::HELP)]
+    Token(TokenCommand),
     /// Removes what no file uses, once
     #[structopt(after_help = clean::HELP)]
     Clean(CleanFlags),
@@ -145,6 +152,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Instances(options) => instances::run(options),
         Command::Stats(command) => ask::stats(command),
         Command::Healthcheck(command) => ask::healthcheck(command),
+        Command::Token(command) => token::run(command),
         Command::Clean(flags) => clean::run(&flags),
         Command::Verify(command) => care::verify(command),
         Command::Repair(command) => care::repair(command),

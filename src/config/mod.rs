@@ -4,6 +4,7 @@
 //! a wrong one is refused even when a stronger layer would hide it. The merging itself is the work
 //! of the `config` crate.
 
+mod access;
 mod cluster;
 pub mod docs;
 mod error;
@@ -16,17 +17,20 @@ pub mod setting;
 pub mod table;
 mod value;
 
+pub use value::listen;
+
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use access::{Access, MetricsFor, Tls};
 pub use cluster::{Instance, Locks, LocksType, MetadataType, Postgres, SslMode};
 pub use error::{ConfigError, one_line};
 pub use sections::{
     Actors, Bucket, Cache, Cleaner, Compression, Config, Export, FallbackBucket, Filetracker, KeySharding, Level,
-    Limits, Logging, MigrationMode, Repair, S3, Secret, Sqlite, Storage, StorageType,
+    Limits, Logging, MigrationMode, Repair, Rotate, S3, Secret, Sqlite, Storage, StorageType,
 };
 
 use layer::Layer;
@@ -64,4 +68,11 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, ConfigError> {
 
     let config = Config::from_merged(merged.clone()).map_err(resolve::internal)?;
     Ok(Loaded { config, merged })
+}
+
+/// The token that the environment has for a server that no configuration describes.
+pub fn admin_token(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Secret>, ConfigError> {
+    let known = ["ADMIN_TOKEN", "ADMIN_TOKEN_FILE"];
+    let only = |name: &str| known.contains(&name).then(|| variable(name)).flatten();
+    load(&Inputs { file: None, variable: &only, flags: Vec::new() }).map(|loaded| loaded.config.access.admin_token)
 }

@@ -85,6 +85,7 @@ pub fn secrets_from_files(merged: &config::Config) -> Result<Layer, ConfigError>
         ("bucket.s3.access_key", "bucket.s3.access_key_file"),
         ("bucket.s3.secret_key", "bucket.s3.secret_key_file"),
         ("postgres.password", "postgres.password_file"),
+        ("access.admin_token", "access.admin_token_file"),
         ("repair.s3.access_key", "repair.s3.access_key_file"),
         ("repair.s3.secret_key", "repair.s3.secret_key_file"),
     ] {
@@ -135,6 +136,10 @@ pub fn check_required(merged: &config::Config) -> Result<(), ConfigError> {
         ("repair.s3.access_key", Some("repair.s3.access_key_file")),
         ("repair.s3.secret_key", Some("repair.s3.secret_key_file")),
     ];
+    let tls = [("tls.cert_file", None), ("tls.key_file", None)];
+    if let Some((key, _)) = tls.iter().find(|(key, _)| lookup(merged, key).is_some()) {
+        check_all_there(merged, &tls, &format!("{key} is set ({})", origin(merged, key)))?;
+    }
     match fallback.iter().find(|(key, _)| lookup(merged, key).is_some()) {
         Some((key, _)) => check_all_there(merged, &fallback, &format!("{key} is set ({})", origin(merged, key))),
         None => Ok(()),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use s3dedup_actors::cleaner::Schedule;
 use serde::Deserialize;
 
+use super::access::{Access, Tls};
 use super::cluster::{Instance, Locks, LocksType, MetadataType, Postgres};
 
 /// Everything the server needs to know. Values are checked; see the table for what they mean.
@@ -32,6 +33,11 @@ pub struct Config {
     pub bucket: Bucket,
     /// The Filetracker front end.
     pub filetracker: Filetracker,
+    /// Who may do what.
+    pub access: Access,
+    /// Encryption of connections. Empty without it.
+    #[serde(default)]
+    pub tls: Tls,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// Sizes of pools and queues.
@@ -57,6 +63,28 @@ pub struct Logging {
     pub level: Level,
     /// One JSON object a line.
     pub json: bool,
+    /// A file that gets every line as a JSON object.
+    pub json_path: Option<PathBuf>,
+    /// When that file is put aside.
+    pub json_rotate: Rotate,
+    /// Its bytes, when its size decides that.
+    pub json_max_bytes: u64,
+    /// Files put aside that stay.
+    pub json_keep: usize,
+    /// A line for every request.
+    pub access: bool,
+}
+
+/// When a log file is put aside and a new one begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rotate {
+    /// Every day, in UTC.
+    Daily,
+    /// When it is large enough.
+    Size,
+    /// By somebody else.
+    Never,
 }
 
 /// Levels of the log.
@@ -169,6 +197,10 @@ pub struct Limits {
     pub body_idle_seconds: u64,
     /// Slowest upload in bytes per second; 0 for no bound.
     pub body_min_rate: u64,
+    /// How long a client may take nothing of an answer.
+    pub stalled_reader_seconds: u64,
+    /// Open connections of one address; 0 for any number.
+    pub connections_per_address_max: usize,
     /// How long a stopping server lets requests finish.
     pub drain_seconds: u64,
     /// How long it serves new requests before it refuses them.

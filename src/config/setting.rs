@@ -68,6 +68,10 @@ pub enum Kind {
     Host,
     /// A cron expression of five fields.
     Cron,
+    /// An address and a port to listen on.
+    Listen,
+    /// A list of networks and addresses.
+    Networks,
     /// The path in front of the Filetracker endpoints; the empty text is a value.
     Prefix,
 }
@@ -85,6 +89,8 @@ impl Setting {
             Kind::Url => "http:// or https://, a host and an optional port, nothing else".to_owned(),
             Kind::ServerUrl => "http:// or https://, a host, an optional port and path".to_owned(),
             Kind::Host => "a host name or an IP address".to_owned(),
+            Kind::Listen => "a host name or an IP address, a colon and a port: 127.0.0.1:9090, [::1]:9090".to_owned(),
+            Kind::Networks => "IP addresses and networks with commas between them: 10.0.0.0/8, 2001:db8::7".to_owned(),
             Kind::Cron => {
                 "minute, hour, day of month, month, day of week, as in cron; times in UTC: 30 3 * * SUN".to_owned()
             }

@@ -299,7 +299,7 @@ fn every_file_of_the_config_folder_is_accepted() {
 
 #[test]
 fn the_sample_is_accepted_with_every_key_taken_in() {
-    let both_ways = ["#access_key_file", "#secret_key_file", "#password_file"];
+    let both_ways = ["#access_key_file", "#secret_key_file", "#password_file", "#admin_token_file"];
     let taken_in: String = docs::sample_toml()
         .lines()
         .filter(|line| !both_ways.iter().any(|key| line.starts_with(key)))

@@ -4,6 +4,7 @@ use config::{Value, ValueKind};
 use s3dedup_actors::cleaner::Schedule;
 
 use super::setting::{Kind, Setting};
+use crate::access::networks::Networks;
 
 /// A checked value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,11 @@ pub fn parse_text(setting: &Setting, text: &str) -> Result<Parsed, String> {
         Kind::Cron => match text.parse::<Schedule>() {
             Ok(_) => Ok(Parsed::Text(text.to_owned())),
             Err(error) => Err(wrong(&error.to_string())),
+        },
+        Kind::Listen if listen(text).is_none() => Err(wrong("is no such address")),
+        Kind::Networks => match text.parse::<Networks>() {
+            Ok(_) => Ok(Parsed::Text(text.to_owned())),
+            Err(reason) => Err(wrong(reason)),
         },
         Kind::Host if !is_host(text) => Err(wrong("is no such host")),
         _ if text.chars().any(char::is_control) => Err("the value has a control character".to_owned()),
@@ -123,6 +129,13 @@ fn is_name(text: &str) -> bool {
 
 fn is_host(text: &str) -> bool {
     text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]%".contains(&byte))
+}
+
+/// The host and the port of a [`Kind::Listen`].
+pub fn listen(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_fine = !host.is_empty() && is_host(host) && (!host.contains(':') || host.starts_with('['));
+    is_fine.then_some((host, port.parse().ok()?))
 }
 
 /// `/a/b`, or the empty text for the root.
@@ -273,5 +286,18 @@ mod tests {
     #[test]
     fn long_values_are_cut_in_errors() {
         assert!(text("bucket.port", &"é".repeat(1000)).unwrap_err().len() < 200);
+    }
+
+    #[test]
+    fn listeners_and_networks() {
+        for right in ["127.0.0.1:9090", "[::1]:9090", "localhost:0"] {
+            assert_eq!(text("access.admin_listen", right), Ok(Parsed::Text(right.to_owned())));
+        }
+        for wrong in ["9090", ":9090", "::1:9090", "host:port", "host:70000", "host", "a b:1", "http://host:1"] {
+            assert!(text("access.admin_listen", wrong).is_err(), "{wrong}");
+        }
+        assert!(text("access.trusted_proxies", "10.0.0.0/8, ::1").is_ok());
+        let error = text("access.trusted_proxies", "10.0.0.0/8 proxy.example").unwrap_err();
+        assert_eq!(error, "\"10.0.0.0/8 proxy.example\" has a length that is no number");
     }
 }

@@ -51,13 +51,19 @@ pub struct Incoming {
     pace: Pace,
     window_bytes: u64,
     window_waited: Duration,
+    received: u64,
     ended: bool,
 }
 
 impl Incoming {
     /// Takes the body over; nothing is read yet.
     pub fn new(payload: web::Payload, pace: Pace) -> Self {
-        Self { payload, pace, window_bytes: 0, window_waited: Duration::ZERO, ended: false }
+        Self { payload, pace, window_bytes: 0, window_waited: Duration::ZERO, received: 0, ended: false }
+    }
+
+    /// Bytes that were read so far.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// The next piece, `None` at the proper end. A body that breaks off or comes too slowly fails.
@@ -71,6 +77,7 @@ impl Incoming {
         };
         match piece {
             Some(Ok(piece)) => {
+                self.received += piece.len() as u64;
                 self.account(piece.len() as u64, asked.elapsed())?;
                 Ok(Some(piece))
             }
@@ -105,6 +112,7 @@ impl Incoming {
             let payload = &mut self.payload;
             let mut state = Draining::new(limits);
             self.ended = std::future::poll_fn(|cx| state.poll(payload, cx)).await;
+            self.received += limits.bytes_max - state.bytes_left;
         }
         if self.ended { Ok(()) } else { Err(Failure::too_slow("the body is not wanted and does not end")) }
     }

@@ -1,24 +1,97 @@
-//! Settings of accepted connections.
+//! Settings of accepted connections, and how many an address may have.
 
 use std::any::Any;
+use std::collections::HashMap;
+use std::net::{IpAddr, Shutdown};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use socket2::SockRef;
+
+use crate::access::failures::network_of;
+use crate::access::networks::Networks;
+
+/// How many connections an address may have.
+#[derive(Clone, Default, Debug)]
+pub struct Crowd {
+    /// So many; 0 for any number.
+    pub connections_max: usize,
+    /// Whose connections are not counted.
+    pub proxies: Networks,
+}
 
 /// Makes the callback for `HttpServer::on_connect`.
 ///
 /// `TCP_NODELAY`: head and body of an answer may leave in two segments, and waiting for the first
 /// one's acknowledgement would cost 40 ms. `TCP_USER_TIMEOUT`: a client whose host vanished, or
-/// that stopped reading, gives its slot back after `user_timeout` instead of after hours.
-pub fn on_connect(user_timeout: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
-    move |io, _| {
-        let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+/// that stopped reading, gives its connection back after `user_timeout` instead of after hours.
+/// A connection too many of one address is closed before anything is read from it.
+pub fn on_connect(user_timeout: Duration, crowd: Crowd) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+    let seats = Seats { crowd, taken: Arc::default() };
+    move |io, extensions| {
+        let encrypted = io.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+        let Some(stream) = encrypted.or_else(|| io.downcast_ref::<TcpStream>()) else { return };
         let socket = SockRef::from(stream);
         // The connection works without them, only less well; one that is already gone refuses both.
         if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| set_user_timeout(&socket, user_timeout)) {
             log::debug!("socket option refused error={error}");
+        }
+        let Ok(peer) = stream.peer_addr() else { return };
+        match seats.take(peer.ip()) {
+            Ok(Some(seat)) => {
+                // Lives as long as the connection.
+                extensions.insert(seat);
+            }
+            Ok(None) => {}
+            Err(count) => {
+                log::debug!("connection closed: its address has too many address={} count={count}", peer.ip());
+                // Whoever reads from it next sees its end.
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+struct Seats {
+    crowd: Crowd,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A counted connection, until it is dropped.
+struct Seat {
+    address: IpAddr,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Seats {
+    /// `None` where nothing is counted; an error is how many there are already.
+    fn take(&self, peer: IpAddr) -> Result<Option<Seat>, usize> {
+        if self.crowd.connections_max == 0 || self.crowd.proxies.contain(peer) {
+            return Ok(None);
+        }
+        let address = network_of(peer);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        // No more entries than open connections.
+        let count = taken.entry(address).or_default();
+        if *count >= self.crowd.connections_max {
+            return Err(*count);
+        }
+        *count += 1;
+        Ok(Some(Seat { address, taken: Arc::clone(&self.taken) }))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
         }
     }
 }
@@ -31,4 +104,23 @@ fn set_user_timeout(socket: &SockRef<'_>, timeout: Duration) -> std::io::Result<
 #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux", target_os = "cygwin")))]
 fn set_user_timeout(_: &SockRef<'_>, _: Duration) -> std::io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_ends_makes_room_for_another_of_its_address() {
+        let crowd = Crowd { connections_max: 2, proxies: "10.0.0.9".parse().unwrap() };
+        let seats = Seats { crowd, taken: Arc::default() };
+        let take = |text: &str| seats.take(text.parse().unwrap());
+        let (first, second) = (take("10.0.0.1").unwrap().unwrap(), take("10.0.0.1").unwrap().unwrap());
+        assert_eq!(take("10.0.0.1").err(), Some(2));
+        assert!(take("10.0.0.2").is_ok() && take("10.0.0.9").unwrap().is_none());
+        drop(first);
+        assert!(take("10.0.0.1").is_ok());
+        drop(second);
+        assert!(seats.taken.lock().unwrap().is_empty());
+    }
 }

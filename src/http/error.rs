@@ -1,18 +1,44 @@
 //! What a client is told when a request fails.
 //!
 //! Every failure is one short line, sent as `X-Exception` (which clients of Filetracker show) and
-//! as the body. It never holds paths of this machine or the cause; those go to the log, once.
+//! as the body, there with the id of the request. It never holds paths of this machine or the cause; those go to the log,
+//! once, with the same id.
 
-use actix_web::HttpResponse;
+use std::time::Duration;
+
 use actix_web::body::MessageBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use s3dedup_actors::model::{Error, InvalidName, Kind};
+use actix_web::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpRequest, HttpResponse};
+use s3dedup_actors::model::{Error, InvalidName, Kind, RequestId};
+use serde_json::json;
+
+use super::asked;
 
 /// The header that carries the line.
 pub const X_EXCEPTION: HeaderName = HeaderName::from_static("x-exception");
 
+/// Makes browsers ask for a token: it is the password, the user does not matter.
+const CHALLENGE: &str = "Basic realm=\"s3dedup\", charset=\"UTF-8\"";
+
 const LINE_CHARS_MAX: usize = 200;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// How a failure is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The id of the request.
+    pub id: Option<&'a RequestId>,
+    /// As a JSON object instead of text.
+    pub is_json: bool,
+}
+
+/// Whether the client would rather have JSON than text.
+pub fn wants_json(request: &HttpRequest) -> bool {
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|types| types.contains("application/json"));
+    request.headers().get(ACCEPT).is_some_and(accepts)
+}
 
 /// A request that failed.
 #[derive(Debug)]
@@ -33,6 +59,22 @@ impl Failure {
     /// 400: the request is wrong.
     pub fn bad_request(line: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, line)
+    }
+
+    /// 401: it must be shown who asks.
+    pub fn unauthorized(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, line)
+    }
+
+    /// 403: who asks may not do that.
+    pub fn forbidden(line: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, line)
+    }
+
+    /// 429: who asks is to wait.
+    pub fn too_many(retry_after: Duration, line: impl Into<String>) -> Self {
+        let seconds = u8::try_from(retry_after.as_secs().saturating_add(1)).unwrap_or(u8::MAX);
+        Self { retry_after_seconds: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, line) }
     }
 
     /// 404: there is no such thing.
@@ -83,12 +125,27 @@ impl Failure {
     }
 
     /// The answer. `body` makes its body of the text.
-    pub fn into_response<B: MessageBody + 'static>(self, body: impl FnOnce(String) -> B) -> HttpResponse {
+    pub fn into_response<B: MessageBody + 'static>(
+        self,
+        told: Told<'_>,
+        body: impl FnOnce(String) -> B,
+    ) -> HttpResponse {
         let line = self.sent_line();
+        let (media_type, text) = match (told.is_json, told.id) {
+            (true, id) => {
+                let object = json!({ "error": line, "request_id": id.map(RequestId::as_str) });
+                ("application/json", format!("{object}\n"))
+            }
+            (false, Some(id)) => (TEXT, format!("{line}\nrequest_id: {id}\n")),
+            (false, None) => (TEXT, format!("{line}\n")),
+        };
         let mut response = HttpResponse::build(self.status);
-        response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
+        response.insert_header((CONTENT_TYPE, media_type));
         if let Ok(value) = HeaderValue::from_str(&line) {
             response.insert_header((X_EXCEPTION, value));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, CHALLENGE));
         }
         if let Some(methods) = self.allow {
             response.insert_header((ALLOW, methods));
@@ -96,22 +153,24 @@ impl Failure {
         if let Some(seconds) = self.retry_after_seconds {
             response.insert_header((RETRY_AFTER, HeaderValue::from(u16::from(seconds))));
         }
-        response.body(body(line + "\n"))
+        response.body(body(text))
     }
 
-    /// Writes to the log what the client is not told. `what` names the request.
-    pub fn log(&self, what: &str) {
-        let status = self.status.as_u16();
+    /// Writes to the log what the client is not told.
+    pub fn log(&self, request: &HttpRequest) {
+        let ((method, path), status) = (asked(request), self.status.as_u16());
         let Some(cause) = &self.cause else {
-            return log::debug!("request refused {what} status={status} reason={:?}", self.line);
+            return log::debug!(method, path, status, reason = self.line.as_str(); "request refused");
         };
-        match cause.kind() {
+        let kind = cause.kind();
+        let cause = cause.to_string();
+        match kind {
             Kind::Invalid | Kind::TooLarge | Kind::Overloaded => {
-                log::debug!("request refused {what} status={status} reason={:?}", cause.to_string());
+                log::debug!(method, path, status, reason = cause; "request refused");
             }
-            Kind::Unavailable => log::warn!("request failed {what} status={status} cause={:?}", cause.to_string()),
+            Kind::Unavailable => log::warn!(method, path, status, cause; "request failed"),
             Kind::NoSpace | Kind::Corrupt | Kind::Internal => {
-                log::error!("request failed {what} status={status} cause={:?}", cause.to_string());
+                log::error!(method, path, status, cause; "request failed");
             }
         }
     }
@@ -144,7 +203,7 @@ mod tests {
     use super::*;
 
     fn answer(failure: Failure) -> HttpResponse {
-        failure.into_response(|text| text)
+        failure.into_response(Told { id: None, is_json: false }, |text| text)
     }
 
     #[test]
@@ -170,6 +229,21 @@ mod tests {
         let response = answer(Failure::bad_request(format!("zażółć\r\nX: y{}", "z".repeat(500))));
         let line = response.headers().get(X_EXCEPTION).unwrap().to_str().unwrap();
         assert!(line.starts_with("za????") && line.len() == LINE_CHARS_MAX, "{line}");
+    }
+
+    #[test]
+    fn the_body_names_the_request_as_text_or_json() {
+        use actix_web::body::MessageBody;
+        let id = RequestId::parse(b"4f").unwrap();
+        for (is_json, wanted) in [
+            (false, "no \"such\" file\nrequest_id: 4f\n"),
+            (true, "{\"error\":\"no \\\"such\\\" file\",\"request_id\":\"4f\"}\n"),
+        ] {
+            let told = Told { id: Some(&id), is_json };
+            let response = Failure::not_found("no \"such\" file").into_response(told, |text| text);
+            assert_eq!(response.headers().get(X_EXCEPTION).unwrap(), "no \"such\" file");
+            assert_eq!(response.into_body().try_into_bytes().unwrap(), wanted);
+        }
     }
 
     #[test]

@@ -4,15 +4,19 @@
 //! in ways of its own. Every failure is answered by [`error`].
 
 pub mod accept;
+pub mod access;
 pub mod admin;
 pub mod body;
 pub mod connection;
+pub mod doors;
 pub mod error;
 pub mod filetracker;
+pub mod guard;
 pub mod health;
 pub mod path;
 pub mod query;
 pub mod reply;
+pub mod request_id;
 pub mod stopping;
 pub mod upload;
 
@@ -20,11 +24,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Version};
 use actix_web::{HttpRequest, HttpResponse, web};
-use s3dedup_actors::Engine;
+use s3dedup_actors::{Behalf, Engine};
 
+use access::Access;
 use body::{DrainLimits, Incoming, Pace};
-use error::Failure;
-use path::Prefix;
+use doors::Doors;
+use error::{Failure, Told};
+use guard::Guard;
+use path::{Prefix, Target};
 use reply::TextWhileDraining;
 use stopping::Stopping;
 
@@ -33,7 +40,7 @@ use crate::observe::Observer;
 pub use connection::on_connect;
 
 /// Settings of the front end.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct HttpSettings {
     /// The path everything is served under, such as `/ft`; empty for the root.
     pub prefix: String,
@@ -43,6 +50,14 @@ pub struct HttpSettings {
     pub body_min_rate: u64,
     /// How long sent bytes may stay unacknowledged before the connection is given up.
     pub tcp_user_timeout: Duration,
+    /// Whether every request gets a line in the log.
+    pub access_log: bool,
+    /// How long a client may take nothing of an answer that is being made.
+    pub stalled_reader: Duration,
+    /// Who may ask what.
+    pub guard: Guard,
+    /// Which listener serves what.
+    pub doors: Doors,
 }
 
 impl Default for HttpSettings {
@@ -52,6 +67,10 @@ impl Default for HttpSettings {
             body_idle: Duration::from_secs(30),
             body_min_rate: 0,
             tcp_user_timeout: Duration::from_secs(60),
+            access_log: false,
+            stalled_reader: Duration::from_secs(60),
+            guard: Guard::default(),
+            doors: Doors::One,
         }
     }
 }
@@ -62,7 +81,11 @@ pub struct Front {
     observer: Observer,
     prefix: Prefix,
     pace: Pace,
+    stalled_reader: Duration,
+    guard: Guard,
+    doors: Doors,
     stopping: Stopping,
+    access_log: bool,
 }
 
 /// Makes the configuration of an `App` that serves everything.
@@ -79,38 +102,60 @@ pub fn configure(
         observer,
         prefix: Prefix::new(&settings.prefix),
         pace: Pace { idle: settings.body_idle, bytes_per_second_min: settings.body_min_rate },
+        stalled_reader: settings.stalled_reader,
+        guard: settings.guard,
+        doors: settings.doors,
         stopping,
+        access_log: settings.access_log,
     });
     move |config| {
         config.app_data(front.clone()).default_service(web::to(serve));
     }
 }
 
+/// Answers on behalf of the request: whatever is logged on the way carries its id, and so does the answer.
 async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
+    let behalf = Behalf::of(request_id::of(request.headers()));
+    behalf.clone().scope(serve_for(behalf, request, payload, front)).await
+}
+
+async fn serve_for(
+    behalf: Behalf,
+    request: HttpRequest,
+    payload: web::Payload,
+    front: web::Data<Front>,
+) -> HttpResponse {
     let begun = Instant::now();
     let mut body = Incoming::new(payload, front.pace);
+    let access = front.access_log.then(|| Access::begin(&request, behalf.clone(), begun));
     let (endpoint, answer) = answer(&front, &request, &mut body).await;
+    let received = body.received();
     let mut close = front.stopping.is_announced();
     let mut response = match answer {
         Ok(response) => response,
         Err(failure) => {
-            failure.log(&what(&request));
+            failure.log(&request);
             close |= failure.closes();
             let limits = if failure.closes() { DrainLimits::GIVEN_UP } else { DrainLimits::REFUSED };
+            let told = Told { id: behalf.id(), is_json: error::wants_json(&request) };
             let drain = body.drain(limits);
-            failure.into_response(|text| TextWhileDraining::new(text, drain))
+            failure.into_response(told, |text| TextWhileDraining::new(text, drain))
         }
     };
     front.observer.traffic().note(request.method(), endpoint, response.status(), begun.elapsed());
-    let status = response.status().as_u16();
-    log::debug!("request served {} status={status}", what(&request));
+    let ((method, path), status) = (asked(&request), response.status().as_u16());
+    log::debug!(method, path, status; "request served");
     let head = response.head_mut();
     // As the old server spelled them, for people and scripts that compare.
     head.set_camel_case_headers(true);
+    request_id::show(&behalf, head);
     if close {
         head.set_connection_type(ConnectionType::Close);
     }
-    response
+    match access {
+        Some(access) => access.follow(response, received),
+        None => response,
+    }
 }
 
 /// The answer, and the name of its route: there are few of these, whatever is asked for.
@@ -120,22 +165,46 @@ async fn answer(
     body: &mut Incoming,
 ) -> (&'static str, Result<HttpResponse, Failure>) {
     let path = request.uri().path();
-    if let Some((endpoint, page)) = admin::route(path) {
-        return (endpoint, admin::serve(front, request, page).await);
-    }
+    // For whoever runs and balances servers, at every door and without a token.
     if let Some((endpoint, question)) = health::route(path) {
         return (endpoint, health::serve(front, request, question).await);
     }
-    match path::target(&front.prefix, path) {
-        Ok(target) if front.stopping.refuses() => (target.endpoint(), Err(Failure::stopping())),
-        Ok(target) => (target.endpoint(), filetracker::serve(front, request, target, body).await),
-        Err(failure) => ("other", Err(failure)),
+    let served = front.doors.of(request);
+    match admin::route(path) {
+        Some((endpoint, page)) if served.admin => {
+            let answer = match front.guard.page(request, page) {
+                Ok(()) => admin::serve(front, request, page).await,
+                Err(failure) => Err(failure),
+            };
+            (endpoint, answer)
+        }
+        None if served.clients => {
+            let target = path::target(&front.prefix, path);
+            let endpoint = target.as_ref().map_or("other", Target::endpoint);
+            (endpoint, protocol(front, request, target, body).await)
+        }
+        _ => ("other", Err(Failure::not_found("nothing is served here"))),
     }
 }
 
-/// Names a request in the log.
-fn what(request: &HttpRequest) -> String {
-    format!("method={} path={:?}", request.method(), request.uri().path())
+/// The answer to a request of a protocol. What is not served is told to those only who may ask.
+async fn protocol(
+    front: &Front,
+    request: &HttpRequest,
+    target: Result<Target, Failure>,
+    body: &mut Incoming,
+) -> Result<HttpResponse, Failure> {
+    front.guard.protocol(request)?;
+    let target = target?;
+    if front.stopping.refuses() {
+        return Err(Failure::stopping());
+    }
+    filetracker::serve(front, request, target, body).await
+}
+
+/// What was asked for, for the log. Queries may hold secrets.
+fn asked(request: &HttpRequest) -> (&str, &str) {
+    (request.method().as_str(), request.uri().path())
 }
 
 /// Lets an answer of unknown length end with the connection where the client knows no chunks.

@@ -1,15 +1,23 @@
 //! Bodies of answers.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use actix_web::HttpRequest;
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Method;
+use actix_web::rt::spawn;
+use actix_web::rt::task::JoinHandle;
+use actix_web::rt::time::sleep;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use s3dedup_actors::Permit;
 use s3dedup_actors::model::{Error, Kind};
+use s3dedup_actors::{Behalf, Permit};
 
 use super::body::Drain;
 
@@ -58,23 +66,95 @@ impl MessageBody for TextWhileDraining {
     }
 }
 
-/// Bytes from the engine. The request keeps its slot until the last of them is sent.
+/// Bytes from the engine. The request keeps its slot until the last of them is sent, or until its client has taken none
+/// for too long.
 ///
 /// An error, or an end before the announced size, cuts the connection: the client sees a short
 /// body, never a complete wrong one.
 pub struct Streamed {
     size: BodySize,
-    bytes: BoxStream<'static, Result<Bytes, Error>>,
-    what: String,
+    /// `None` once its client was given up.
+    flow: Rc<RefCell<Option<Flow>>>,
+    asked: Asked,
     /// What ends it, to be told once all that came before has been sent.
     failure: Option<Error>,
+    /// Looks after the client.
+    watch: JoinHandle<()>,
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        // Many short answers would leave many that still sleep.
+        self.watch.abort();
+    }
+}
+
+/// What an answer holds on to while it is sent.
+struct Flow {
+    bytes: BoxStream<'static, Result<Bytes, Error>>,
+    /// Since when the next piece could have been asked for. `None` while the client waits for us.
+    offered: Option<Instant>,
     _permit: Permit,
 }
 
 impl Streamed {
-    /// `what` names the request in the log.
-    pub fn new(size: BodySize, bytes: BoxStream<'static, Result<Bytes, Error>>, what: String, permit: Permit) -> Self {
-        Self { size, bytes, what, failure: None, _permit: permit }
+    /// For `request`, on whose behalf this is called; `patience` is how long its client may take nothing.
+    pub fn new(
+        size: BodySize,
+        bytes: BoxStream<'static, Result<Bytes, Error>>,
+        request: &HttpRequest,
+        permit: Permit,
+        patience: Duration,
+    ) -> Self {
+        let asked = Asked {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            behalf: Behalf::current(),
+        };
+        let flow = Rc::new(RefCell::new(Some(Flow { bytes, offered: None, _permit: permit })));
+        let watch = spawn(give_up_stalled(Rc::downgrade(&flow), patience, asked.clone()));
+        Self { size, flow, asked, failure: None, watch }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let mut flow = self.flow.borrow_mut();
+        let Some(Flow { bytes, offered, .. }) = flow.as_mut() else {
+            return Poll::Ready(Some(Err(Error::new(Kind::Overloaded, "the client took nothing for too long"))));
+        };
+        *offered = None;
+        loop {
+            match bytes.poll_next_unpin(cx) {
+                // An empty piece would be the end mark of a chunked body.
+                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
+                Poll::Ready(Some(Err(error))) => {
+                    self.asked.log_cut(&error);
+                    // The server drops what it has not written yet, the head included: it is to write first.
+                    self.failure = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(piece) => {
+                    *offered = Some(Instant::now());
+                    return Poll::Ready(piece);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// Lets go of what an answer holds when its client takes nothing of it. The server asks for a piece only when there is room
+/// for it, so nobody else would notice; the connection itself ends when the client asks again, or by its user timeout.
+async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, asked: Asked) {
+    loop {
+        sleep(patience / 4).await;
+        let Some(flow) = flow.upgrade() else { return };
+        let mut flow = flow.borrow_mut();
+        let Some(now) = flow.as_ref() else { return };
+        if now.offered.is_some_and(|offered| offered.elapsed() >= patience) {
+            *flow = None;
+            return asked.log_stalled(patience);
+        }
     }
 }
 
@@ -89,27 +169,31 @@ impl MessageBody for Streamed {
         if let Some(error) = self.failure.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        loop {
-            match self.bytes.poll_next_unpin(cx) {
-                // An empty piece would be the end mark of a chunked body.
-                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
-                Poll::Ready(Some(Err(error))) => {
-                    log_cut(&self.what, &error);
-                    // The server drops what it has not written yet, the head included: it is to write first.
-                    self.failure = Some(error);
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                other => return other,
-            }
-        }
+        let behalf = self.asked.behalf.clone();
+        behalf.enter(|| self.poll_bytes(cx))
     }
 }
 
-fn log_cut(what: &str, error: &Error) {
-    let level = match error.kind() {
-        Kind::Corrupt | Kind::Internal | Kind::NoSpace => log::Level::Error,
-        Kind::Invalid | Kind::TooLarge | Kind::Overloaded | Kind::Unavailable => log::Level::Warn,
-    };
-    log::log!(level, "answer cut off {what} cause={:?}", error.to_string());
+/// Whose answer it is, for the log. Its bytes are asked for when the request is over for everybody else.
+#[derive(Clone)]
+struct Asked {
+    method: Method,
+    path: String,
+    behalf: Behalf,
+}
+
+impl Asked {
+    fn log_cut(&self, error: &Error) {
+        let level = match error.kind() {
+            Kind::Corrupt | Kind::Internal | Kind::NoSpace => log::Level::Error,
+            Kind::Invalid | Kind::TooLarge | Kind::Overloaded | Kind::Unavailable => log::Level::Warn,
+        };
+        let (method, path, cause) = (self.method.as_str(), self.path.as_str(), error.to_string());
+        log::log!(level, method, path, cause; "answer cut off");
+    }
+
+    fn log_stalled(self, patience: Duration) {
+        let (method, path, seconds) = (self.method.as_str(), self.path.as_str(), patience.as_secs());
+        self.behalf.clone().enter(|| log::info!(method, path, seconds; "answer cut off: its client took nothing"));
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Observer;
 use super::shown::Savings;
+use crate::logging;
 
 /// The media type of [`Families::to_text`].
 pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -67,6 +68,12 @@ impl Families {
 
     fn server(&mut self, observer: &Observer) {
         self.gauge("s3dedup_uptime_seconds", "Time since the start.", observer.uptime().as_secs_f64());
+        let help = "Lines that did not get into the log file.";
+        self.counter("s3dedup_log_lines_lost_total", help, logging::lost());
+        if let Some(expiry) = observer.certificate_expiry() {
+            let help = "When the certificate of this server ends.";
+            self.gauge("s3dedup_tls_certificate_expiry_timestamp_seconds", help, expiry as f64);
+        }
         let facts = observer.facts();
         let labels = [
             ("version", env!("CARGO_PKG_VERSION")),

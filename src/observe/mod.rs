@@ -68,6 +68,7 @@ struct Inner {
     /// When they were asked for last, and the answer. Locked while they are asked for: others wait for the same answer.
     totals: tokio::sync::Mutex<Option<(Instant, Option<Totals>)>>,
     contents_up: Mutex<Option<bool>>,
+    certificate_expiry: Mutex<Option<i64>>,
     history: Mutex<History>,
 }
 
@@ -93,6 +94,7 @@ impl Observer {
             traffic: Traffic::default(),
             totals: tokio::sync::Mutex::default(),
             contents_up: Mutex::default(),
+            certificate_expiry: Mutex::default(),
             history: Mutex::default(),
         }))
     }
@@ -159,6 +161,16 @@ impl Observer {
     /// Whether the content store answered when it was last asked; `None` before that.
     pub fn is_contents_up(&self) -> Option<bool> {
         *self.0.contents_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the certificate of this server ends, in seconds since 1970, if it has one.
+    pub fn certificate_expiry(&self) -> Option<i64> {
+        *self.0.certificate_expiry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes when it ends.
+    pub fn set_certificate_expiry(&self, expiry: Option<i64>) {
+        *self.0.certificate_expiry.lock().unwrap_or_else(PoisonError::into_inner) = expiry;
     }
 
     /// What was noted over time, oldest first.

@@ -80,3 +80,23 @@ fn locks_that_fail_again_and_again_end_the_process_and_one_failure_does_not() {
         server.request("GET", "/files/known").send().assert_status(200);
     }
 }
+
+#[test]
+fn a_panic_is_a_line_of_the_log_with_its_request_and_a_backtrace_when_asked() {
+    for (point, backtrace) in [("put-at-locks", "1"), ("put-after-upload", "0")] {
+        let builder = TestServer::builder().env("LOG_JSON", true).env("RUST_BACKTRACE", backtrace);
+        let mut server = builder.env("S3DEDUP_FAILPOINTS", format!("{point}=panic#1")).start();
+        let answer = upload(&server, "a", 0, b"content").header("X-Request-Id", "put-1").send();
+        assert_eq!(answer.status, 500, "{point}");
+        server.stop();
+        let log = server.log();
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let panic = lines.iter().find(|line| line["message"] == "panic").unwrap_or_else(|| panic!("{log}"));
+        assert_eq!((&panic["request_id"], &panic["level"]), (&"put-1".into(), &"error".into()), "{panic}");
+        assert!(panic["place"].as_str().unwrap().contains("failpoint.rs") && panic["thread"].is_string(), "{panic}");
+        assert_eq!(panic["backtrace"].as_str().is_some_and(|lines| lines.contains('\n')), backtrace == "1", "{panic}");
+        // The actor that caught it, and the front end, too.
+        let told = lines.iter().filter(|line| line["request_id"] == "put-1" && line["level"] == "error");
+        assert!(told.count() >= 3, "{log}");
+    }
+}

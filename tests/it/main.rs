@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that panics fails its test, as it should")]
 
+mod access;
 mod api;
 mod browser;
 mod care;
@@ -21,8 +22,10 @@ mod full_database;
 mod health;
 mod instances;
 mod integrity;
+mod limits;
 #[allow(dead_code, reason = "the fault tests use the rest")]
 mod load;
+mod logs;
 mod metrics;
 mod migration;
 mod migration_live;
@@ -30,4 +33,5 @@ mod model;
 mod outage;
 mod stats;
 mod support;
+mod tls;
 mod ui;

@@ -5,6 +5,7 @@
 mod compose;
 mod container;
 mod dockerfile;
+mod troubleshooting;
 mod unit;
 mod variables;
 

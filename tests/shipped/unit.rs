@@ -43,6 +43,13 @@ fn the_configuration_of_the_package_keeps_everything_where_the_unit_lets_it_writ
 }
 
 #[test]
+fn the_example_of_a_log_file_lies_where_the_unit_lets_the_server_write() {
+    let unit = read("compose/packaging/s3dedup.service");
+    let logs = format!("/var/log/{}/", value(&unit, "LogsDirectory"));
+    assert!(read("config/s3dedup.toml").contains(&format!("#json_path = \"{logs}")));
+}
+
+#[test]
 fn the_package_takes_files_that_are_there_and_puts_them_where_the_unit_looks() {
     let manifest = read("Cargo.toml");
     let assets = manifest.lines().filter_map(|line| line.trim().strip_prefix("[\"")?.strip_suffix("\"],"));

@@ -14,6 +14,7 @@ use crate::lock::distributed::Times;
 use crate::lock::{Lease, Turn};
 use crate::metadata::{MetadataActor, Timely};
 use crate::model::{BlobKey, EntryKey, Error, Kind, Result, Stamp, StoredBlob};
+use crate::runtime::behalf::Behalf;
 use crate::runtime::pulse::Mark;
 use crate::store::blob::Spooled;
 use crate::store::meta::{CommitPut, IntentId, Origin, PlanPut, PutCommit, PutPlan};
@@ -176,7 +177,8 @@ impl Engine {
             return Ok(Done::PLAN_ANEW);
         }
         // When this fails the intent stays: the object may exist, and the cleaner finds it by that.
-        let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info() };
+        let behalf = Behalf::current();
+        let upload = UploadBlob { key, body: put.body.bytes.clone(), info: put.body.info(), behalf };
         self.inner.uploads.ask(upload).await?;
         failpoint::hit(Point::PutBeforeCommit).await?;
         // Whoever waited for this may have stored and deleted the name since: it must not come back.

@@ -1,6 +1,7 @@
 //! One lock: who holds it and who waits.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
@@ -8,19 +9,45 @@ use tokio::sync::oneshot;
 use super::directory::Vacated;
 use super::distributed::KeyLease;
 use crate::model::{Digest, Error, Kind, Result, Retry};
+use crate::runtime::behalf::Behalf;
 
 /// The lock of one content.
 pub(super) struct LockActor {
     digest: Digest,
     directory: Recipient<Vacated>,
     is_held: bool,
-    waiting: VecDeque<oneshot::Sender<Turn>>,
+    waiting: VecDeque<Waiter>,
+}
+
+struct Waiter {
+    turn: oneshot::Sender<Turn>,
+    behalf: Behalf,
+    since: Instant,
+}
+
+impl Waiter {
+    /// Its caller may be gone: nobody is left to tell then, and a lease comes back by being dropped.
+    fn tell(self, digest: &Digest, turn: Turn) {
+        let waited_ms = self.since.elapsed().as_millis();
+        let what = match &turn {
+            Turn::Granted(_) => "is granted",
+            Turn::Stored => "is not needed any more",
+            Turn::Failed { .. } => "failed with its holder",
+        };
+        self.behalf.enter(|| {
+            log::debug!("the lock of a content {what} digest={digest} waited_ms={waited_ms}");
+            drop(self.turn.send(turn));
+        });
+    }
 }
 
 /// Request: the lock, or news of what its holder achieved. Reply when there is either.
 #[derive(Message)]
 #[rtype(result = "Result<Turn>")]
-pub(super) struct Acquire;
+pub(super) struct Acquire {
+    /// Who asks.
+    pub(super) behalf: Behalf,
+}
 
 /// Event: the holder is done.
 #[derive(Message)]
@@ -110,9 +137,10 @@ impl LockActor {
         while !self.is_held
             && let Some(waiter) = self.waiting.pop_front()
         {
-            if !waiter.is_closed() {
+            if !waiter.turn.is_closed() {
                 self.is_held = true;
-                drop(waiter.send(Turn::Granted(Lease { lock: lock.clone(), outcome: Outcome::Open, key: None })));
+                let lease = Lease { lock: lock.clone(), outcome: Outcome::Open, key: None };
+                waiter.tell(&self.digest, Turn::Granted(lease));
             }
         }
     }
@@ -129,9 +157,9 @@ impl Actor for LockActor {
 impl Handler<Acquire> for LockActor {
     type Result = ResponseFuture<Result<Turn>>;
 
-    fn handle(&mut self, _: Acquire, context: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, request: Acquire, context: &mut Self::Context) -> Self::Result {
         let (grant, turn) = oneshot::channel();
-        self.waiting.push_back(grant);
+        self.waiting.push_back(Waiter { turn: grant, behalf: request.behalf, since: Instant::now() });
         self.grant(&context.address());
         Box::pin(async move { turn.await.map_err(|_| Error::new(Kind::Unavailable, "the lock is gone")) })
     }
@@ -151,8 +179,7 @@ impl Handler<Release> for LockActor {
             && let Some(news) = news()
         {
             if let Some(waiter) = self.waiting.pop_front() {
-                // Its caller may be gone: nobody is left to tell.
-                let _ = waiter.send(news);
+                waiter.tell(&self.digest, news);
             }
         }
         self.grant(&context.address());

@@ -13,6 +13,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supe
 use super::actor::{Acquire, LockActor, Turn};
 use crate::failpoint::{self, Point};
 use crate::model::{Digest, Error, Kind, Result};
+use crate::runtime::behalf::Behalf;
 use crate::runtime::guard::{Vital, can_be_rebuilt};
 use crate::runtime::way::Seen;
 
@@ -23,6 +24,8 @@ use crate::runtime::way::Seen;
 pub struct AcquireLock {
     /// The content.
     pub digest: Digest,
+    /// Who asks.
+    pub behalf: Behalf,
 }
 
 /// Event: a lock has left.
@@ -83,24 +86,28 @@ impl Handler<AcquireLock> for LockDirectory {
 
     fn handle(&mut self, request: AcquireLock, context: &mut Self::Context) -> Self::Result {
         let vital = self.vital.clone();
-        let lock = vital.guard_state(self, context, |directory, context| {
-            if let Err(error) = failpoint::hit_blocking(Point::PutAtLocks) {
-                directory.vital.fail(context, &error);
-                return Err(error);
-            }
-            if let Some(lock) = directory.live.get(&request.digest).and_then(WeakAddr::upgrade) {
-                return Ok(lock);
-            }
-            let lock = LockActor::new(request.digest, context.address().recipient()).start();
-            directory.live.insert(request.digest, lock.downgrade());
-            directory.counted();
-            Ok(lock)
+        let AcquireLock { digest, behalf } = request;
+        let lock = behalf.clone().enter(|| {
+            vital.guard_state(self, context, |directory, context| {
+                if let Err(error) = failpoint::hit_blocking(Point::PutAtLocks) {
+                    directory.vital.fail(context, &error);
+                    return Err(error);
+                }
+                if let Some(lock) = directory.live.get(&digest).and_then(WeakAddr::upgrade) {
+                    return Ok(lock);
+                }
+                let lock = LockActor::new(digest, context.address().recipient()).start();
+                directory.live.insert(digest, lock.downgrade());
+                directory.counted();
+                Ok(lock)
+            })
         });
-        Box::pin(vital.guard_work(async move {
+        let asking = behalf.clone();
+        Box::pin(behalf.scope(vital.guard_work(async move {
             // Holds the strong address until the lock has answered.
             let gone = |error| Error::new(Kind::Unavailable, "the lock is gone").with_source(error);
-            lock.flatten()?.send(Acquire).await.map_err(|error: actix::MailboxError| gone(error))?
-        }))
+            lock.flatten()?.send(Acquire { behalf: asking }).await.map_err(|error: actix::MailboxError| gone(error))?
+        })))
     }
 }
 
@@ -147,7 +154,7 @@ mod tests {
     }
 
     async fn acquire(directory: &Addr<LockDirectory>, byte: u8) -> Turn {
-        directory.send(AcquireLock { digest: digest(byte) }).await.unwrap().unwrap()
+        directory.send(AcquireLock { digest: digest(byte), behalf: Behalf::default() }).await.unwrap().unwrap()
     }
 
     async fn until_empty(stats: &LockStats) {
@@ -250,7 +257,9 @@ mod tests {
         let (directory, stats) = directory();
         let Turn::Granted(lease) = acquire(&directory, 6).await else { panic!("not granted") };
         let asking = directory.clone();
-        let waiter = actix_rt::spawn(async move { asking.send(AcquireLock { digest: digest(6) }).await.unwrap() });
+        let waiter = actix_rt::spawn(async move {
+            asking.send(AcquireLock { digest: digest(6), behalf: Behalf::default() }).await.unwrap()
+        });
         tokio::task::yield_now().await;
         let lock = directory.send(Find(digest(6))).await.unwrap().unwrap();
         lock.do_send(Panic);

@@ -18,6 +18,7 @@ pub use directory::{AcquireLock, LockDirectory, LockStats};
 
 use self::distributed::{DistributedLocks, Times};
 use crate::model::{Digest, Error, Kind, Result};
+use crate::runtime::behalf::Behalf;
 use crate::runtime::way::Way;
 
 /// The way to the locks.
@@ -38,7 +39,7 @@ impl Locks {
     pub async fn acquire(&self, digest: Digest, times: Times) -> Result<Turn> {
         let deadline = times.deadline;
         let late = |_| Error::new(Kind::Unavailable, "the same content is being uploaded too slowly");
-        let turn = self.directory.ask(AcquireLock { digest });
+        let turn = self.directory.ask(AcquireLock { digest, behalf: Behalf::current() });
         let turn = tokio::time::timeout_at(deadline.into(), turn).await.map_err(late)??;
         match (turn, &self.distributed) {
             (Turn::Granted(lease), Some(distributed)) => {

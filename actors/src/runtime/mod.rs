@@ -1,6 +1,7 @@
-//! What every part of the engine runs on: limits, guards, back-off, supervision.
+//! What every part of the engine runs on: limits, guards, back-off, supervision, and on whose behalf it works.
 
 pub mod admission;
+pub mod behalf;
 pub mod breaker;
 pub mod budget;
 pub mod guard;

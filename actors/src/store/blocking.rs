@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::model::{Error, Kind, Result};
+use crate::runtime::behalf::Behalf;
 
 type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
@@ -143,12 +144,14 @@ impl<S: Send + 'static> WorkerPool<S> {
         F: FnOnce(&mut S) -> T + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let name = self.0.name;
+        let (name, behalf) = (self.0.name, Behalf::current());
         let job: Job<S> = Box::new(move |state| {
             drop(place);
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(state))).map_err(|_| {
-                log::error!("a job panicked pool={name}");
-                Error::new(Kind::Internal, "internal error")
+            let outcome = behalf.enter(|| {
+                catch_unwind(AssertUnwindSafe(|| work(state))).map_err(|_| {
+                    log::error!("a job panicked pool={name}");
+                    Error::new(Kind::Internal, "internal error")
+                })
             });
             // The caller may be gone: nobody is left to tell.
             let _ = reply.send(outcome);

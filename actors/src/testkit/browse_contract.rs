@@ -2,7 +2,7 @@
 
 use super::meta_contract::{Store, digest, ok, put};
 use crate::model::Namespace;
-use crate::store::meta::FilesPage;
+use crate::store::meta::{FilesPage, SharedPart};
 
 const NAMESPACE: Namespace = Namespace::FILETRACKER;
 
@@ -52,9 +52,21 @@ pub(super) async fn a_shown_name_tells_what_it_holds_and_who_shares_it(store: St
     assert_eq!(ok(store.names_of(NAMESPACE, digest(3), 9).await), ["d", "e", "f"]);
     assert_eq!(ok(store.names_of(NAMESPACE, digest(3), 2).await).len(), 2);
     assert!(ok(store.names_of(NAMESPACE, digest(9), 2).await).is_empty());
-    let shared = ok(store.most_shared(9).await);
-    let counts: Vec<_> = shared.iter().map(|it| (it.digest, it.names)).collect();
+    let part = SharedPart { after: None, looked_at: 9, rows: 9 };
+    let shared = ok(store.most_shared(part).await);
+    assert_eq!(shared.next, None);
+    let counts: Vec<_> = shared.contents.iter().map(|it| (it.digest, it.names)).collect();
     assert_eq!(counts, [(digest(3), 3), (digest(2), 2)], "what only one name holds is not shared");
-    assert_eq!((shared[0].logical_size, shared[0].stored_size), (Some(30), Some(3)));
-    assert_eq!(ok(store.most_shared(1).await).len(), 1);
+    assert_eq!((shared.contents[0].logical_size, shared.contents[0].stored_size), (Some(30), Some(3)));
+    assert_eq!(ok(store.most_shared(SharedPart { rows: 1, ..part }).await).contents.len(), 1);
+    let mut part = SharedPart { looked_at: 1, ..part };
+    let mut told = Vec::new();
+    loop {
+        let page = ok(store.most_shared(part).await);
+        told.extend(page.contents.iter().map(|it| (it.digest, it.names)));
+        let Some(next) = page.next else { break };
+        assert!(part.after.is_none_or(|before| before < next), "each part is after the one before");
+        part.after = Some(next);
+    }
+    assert_eq!(told, [(digest(2), 2), (digest(3), 3)], "parts together are the whole, each content is in one");
 }

@@ -1,13 +1,14 @@
 //! One uploader: one upload at a time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
 use actix::{Actor, AtomicResponse, Context, Handler, Message};
 
 use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
+use crate::runtime::behalf::Behalf;
 use crate::runtime::breaker::Breaker;
 use crate::runtime::guard::Vital;
 use crate::runtime::meter::Meter;
@@ -24,6 +25,8 @@ pub struct UploadBlob {
     pub body: SpooledBytes,
     /// What it says of itself.
     pub info: BlobInfo,
+    /// Whose bytes they are.
+    pub behalf: Behalf,
 }
 
 /// Request: the same, of somebody who has waited already.
@@ -68,12 +71,20 @@ impl Handler<UploadNow> for S3UploaderActor {
     fn handle(&mut self, now: UploadNow, _: &mut Self::Context) -> Self::Result {
         let UploadNow { upload, waited } = now;
         let (store, breaker, meter) = (Arc::clone(&self.store), Arc::clone(&self.breaker), Arc::clone(&self.meter));
-        let time_min = self.time_min;
+        let (time_min, behalf) = (self.time_min, upload.behalf.clone());
         let work = async move {
+            let begun = Instant::now();
             let put = store.put_late(waited, &upload.key, &upload.body, &upload.info);
             breaker.call(meter.measure(in_time(time_min, upload.body.len(), put))).await?;
+            log::debug!(
+                "an object is stored object={} bytes={} waited_ms={} duration_ms={}",
+                upload.key,
+                upload.body.len(),
+                waited.as_millis(),
+                begun.elapsed().as_millis()
+            );
             failpoint::hit(Point::PutAfterUpload).await
         };
-        AtomicResponse::new(Box::pin(wrap_future(self.vital.clone().guard_work(work))))
+        AtomicResponse::new(Box::pin(wrap_future(behalf.scope(self.vital.clone().guard_work(work)))))
     }
 }

@@ -14,7 +14,7 @@ use super::{LOGICAL_SIZE, last_modified, no_such_file};
 use crate::http::accept::takes_gzip;
 use crate::http::error::Failure;
 use crate::http::reply::{Described, Streamed};
-use crate::http::{Front, end_with_connection, what};
+use crate::http::{Front, end_with_connection};
 
 pub async fn get(front: &Front, request: &HttpRequest, key: &EntryKey) -> Result<HttpResponse, Failure> {
     let permit = front.engine.admit()?;
@@ -27,7 +27,8 @@ pub async fn get(front: &Front, request: &HttpRequest, key: &EntryKey) -> Result
         return Ok(response.body(bytes));
     }
     let bytes = if gzip { reading.stored() } else { decoded(reading)? };
-    let mut response = response.body(Streamed::new(size_of(&description, gzip), bytes, what(request), permit));
+    let bytes = Streamed::new(size_of(&description, gzip), bytes, request, permit, front.stalled_reader);
+    let mut response = response.body(bytes);
     if size_of(&description, gzip) == BodySize::Stream {
         end_with_connection(request, &mut response);
     }

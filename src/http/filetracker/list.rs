@@ -17,7 +17,7 @@ use s3dedup_actors::model::{EntryKey, Stamp};
 use super::NAMESPACE;
 use crate::http::error::Failure;
 use crate::http::reply::{Described, Streamed};
-use crate::http::{Front, end_with_connection, query, what};
+use crate::http::{Front, end_with_connection, query};
 
 pub async fn get(front: &Front, request: &HttpRequest, path: &[u8]) -> Result<HttpResponse, Failure> {
     let directory = EntryKey::normalize(path)?;
@@ -32,7 +32,7 @@ pub async fn get(front: &Front, request: &HttpRequest, path: &[u8]) -> Result<Ht
     let body = if request.method() == Method::HEAD {
         Described(BodySize::Stream).boxed()
     } else {
-        BoxBody::new(Streamed::new(BodySize::Stream, lines(names), what(request), permit))
+        BoxBody::new(Streamed::new(BodySize::Stream, lines(names), request, permit, front.stalled_reader))
     };
     let mut response = HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(body);
     end_with_connection(request, &mut response);

@@ -286,13 +286,14 @@ impl Response {
         lines
     }
 
-    /// Asserts a failure that says why: one line, the same in `X-Exception` and in the body.
+    /// Asserts a failure that says why: one line, the same in `X-Exception` and in the body, which names the request as well.
     #[track_caller]
     pub fn assert_refused(&self, status: u16) -> &Self {
         assert_eq!(self.status, status, "{self:?}");
         let line = self.header("x-exception").expect("X-Exception").to_owned();
         assert!(!line.is_empty() && !line.contains("/tmp"), "{line:?}");
-        assert_eq!(self.text(), line + "\n");
+        let id = self.header("x-request-id").expect("X-Request-Id");
+        assert_eq!(self.text(), format!("{line}\nrequest_id: {id}\n"));
         assert_eq!(self.header("content-type"), Some("text/plain; charset=utf-8"));
         self
     }

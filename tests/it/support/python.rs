@@ -12,10 +12,15 @@ pub fn venv() -> PathBuf {
 
 /// Runs a script of `tests/it/client` with the client's Python; panics with its output if it fails.
 pub fn run_script(name: &str, arguments: &[&str]) -> String {
+    run_script_with(name, arguments, &[])
+}
+
+/// The same with these environment variables.
+pub fn run_script_with(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/client").join(name);
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(venv().join("bin/python"));
-    command.arg("-B").arg(script).args(arguments);
+    command.arg("-B").arg(script).args(arguments).envs(variables.iter().copied());
     output_of(command, home.path())
 }
 

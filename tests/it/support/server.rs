@@ -115,6 +115,11 @@ impl TestServer {
         format!("http://{}{}", self.address, self.prefix)
     }
 
+    /// The same for somebody who has this token.
+    pub fn url_with(&self, token: &str) -> String {
+        format!("http://somebody:{token}@{}{}", self.address, self.prefix)
+    }
+
     /// `DATA_DIR`.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
@@ -169,9 +174,8 @@ impl TestServer {
         for _ in 0..STARTS_MAX {
             let port = if self.address.port() == 0 { free_port() } else { self.address.port() };
             let mut child = self.spawn(port);
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if wait_until_ready(&mut child, &Request::new(address, "GET", &format!("{}/version", self.prefix))) {
-                self.address = address;
+            if self.wait_until_ready(&mut child, port) {
+                self.address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 self.child = Some(child);
                 return;
             }
@@ -202,13 +206,43 @@ impl TestServer {
         assert!(self.child.is_none(), "it still runs");
         let port = free_port();
         let mut child = self.spawn(port);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if wait_until_ready(&mut child, &Request::new(address, "GET", &format!("{}/version", self.prefix))) {
-            self.address = address;
+        if self.wait_until_ready(&mut child, port) {
+            self.address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             self.child = Some(child);
             return None;
         }
         Some(child.wait().unwrap())
+    }
+
+    fn wait_until_ready(&self, child: &mut Child, port: u16) -> bool {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            // First: another server may answer on a port that ours could not take.
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if self.answers_at(port) {
+                std::thread::sleep(Duration::from_millis(10));
+                return child.try_wait().unwrap().is_none();
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn answers_at(&self, port: u16) -> bool {
+        if self.launch.env.iter().any(|(name, _)| name == "TLS_CERT_FILE") {
+            let asked = self.command(&["healthcheck"]).env("LISTEN_PORT", port.to_string()).output();
+            return asked.unwrap().status.success();
+        }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let probe = Request::new(address, "GET", &format!("{}/version", self.prefix)).try_send();
+        // 401: it asks for a token.
+        probe.is_ok_and(|answer| matches!(answer.status, 200 | 401))
     }
 
     fn spawn(&self, port: u16) -> Child {
@@ -347,26 +381,6 @@ impl Drop for TestServer {
             let _ = child.wait();
         }
         eprintln!("--- log of the server at {} ---\n{}", self.address, self.log());
-    }
-}
-
-fn wait_until_ready(child: &mut Child, probe: &Request) -> bool {
-    let deadline = Instant::now() + START_TIMEOUT;
-    loop {
-        // First: another server may answer on a port that ours could not take.
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        if probe.try_send().is_ok_and(|answer| answer.status == 200) {
-            std::thread::sleep(Duration::from_millis(10));
-            return child.try_wait().unwrap().is_none();
-        }
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

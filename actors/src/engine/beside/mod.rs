@@ -24,6 +24,7 @@ use self::fetch::Fetches;
 use crate::filetracker::{OldFile, OldServer};
 use crate::migrator::Source;
 use crate::model::{EntryKey, Error, Kind, Result};
+use crate::runtime::behalf::Behalf;
 use crate::store::meta::{KnownHere, MarkSummary, MirrorJournal};
 
 pub use self::fetch::Fetched;
@@ -162,14 +163,14 @@ impl Beside {
         *self.0.stopping.borrow()
     }
 
-    /// Runs something on the thread for long work; `false` when that is over.
+    /// Runs something on the thread for long work, on the caller's behalf; `false` when that is over.
     fn begin(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
         let busy = Busy::enter(self.clone());
         let work = async move {
             let _busy = busy;
             work.await;
         };
-        self.0.arbiter.get().is_some_and(|arbiter| arbiter.spawn(work))
+        self.0.arbiter.get().is_some_and(|arbiter| arbiter.spawn(Behalf::current().scope(work)))
     }
 
     /// What the old side has of a name, unless that was deleted here; an outage is an error.

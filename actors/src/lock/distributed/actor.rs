@@ -12,6 +12,7 @@ use super::queue::{Bounds, Queue, Times, Waiter};
 use super::session::{LiveSession, SessionEvent, SessionKeeper, SessionSpec};
 use super::settings::{DistributedLockSettings, DistributedLockStats};
 use crate::model::{Error, Kind, Result};
+use crate::runtime::behalf::Behalf;
 use crate::runtime::guard::{Vital, can_be_rebuilt};
 use crate::runtime::way::Seen;
 use crate::store::postgres::Connector;
@@ -35,6 +36,8 @@ pub struct AcquireKey {
     pub times: Times,
     /// Gets the lease, or why there is none.
     pub reply: oneshot::Sender<Result<KeyLease>>,
+    /// Who asks.
+    pub behalf: Behalf,
 }
 
 /// Event: a lease was dropped.
@@ -45,9 +48,30 @@ pub(super) struct ReleaseKey {
     pub(super) epoch: Arc<Epoch>,
 }
 
-impl Waiter for oneshot::Sender<Result<KeyLease>> {
+/// Who waits for a key.
+struct Asking {
+    reply: oneshot::Sender<Result<KeyLease>>,
+    behalf: Behalf,
+    since: Instant,
+}
+
+impl Waiter for Asking {
     fn is_gone(&self) -> bool {
-        self.is_closed()
+        self.reply.is_closed()
+    }
+}
+
+impl Asking {
+    /// It may have gone in this moment; a lease comes back by being dropped then.
+    fn tell(self, answer: Result<KeyLease>) {
+        let waited_ms = self.since.elapsed().as_millis();
+        self.behalf.enter(|| {
+            match &answer {
+                Ok(_) => log::debug!("the lock among instances is granted waited_ms={waited_ms}"),
+                Err(error) => log::debug!("no lock among instances waited_ms={waited_ms} error=\"{error}\""),
+            }
+            drop(self.reply.send(answer));
+        });
     }
 }
 
@@ -76,7 +100,7 @@ impl DistributedLockPlan {
 pub struct DistributedLockActor {
     vital: Vital,
     plan: DistributedLockPlan,
-    queue: Queue<oneshot::Sender<Result<KeyLease>>>,
+    queue: Queue<Asking>,
     keeper: Option<SessionKeeper>,
     session: Option<LiveSession>,
     is_batch_under_way: bool,
@@ -121,8 +145,7 @@ impl DistributedLockActor {
             self.is_batch_under_way = !steps.is_empty() && session.batches.send(steps).is_ok();
         }
         for waiter in self.queue.take_late() {
-            // It may have gone in this moment.
-            let _ = waiter.send(Err(match down_since {
+            waiter.tell(Err(match down_since {
                 Some(_) => Error::new(Kind::Unavailable, "the lock session is down"),
                 None => Error::new(Kind::Unavailable, "the content's lock was not free in time"),
             }));
@@ -172,8 +195,7 @@ impl DistributedLockActor {
                 let granted = self.queue.settle(done.into_iter(), Instant::now());
                 let actor = context.address();
                 for (key, waiter) in granted {
-                    // When the caller has just gone, the lease comes back by being dropped.
-                    drop(waiter.send(Ok(KeyLease { actor: actor.clone(), epoch: Arc::clone(&epoch), key })));
+                    waiter.tell(Ok(KeyLease { actor: actor.clone(), epoch: Arc::clone(&epoch), key }));
                 }
                 self.pump_soon(context);
             }
@@ -227,10 +249,11 @@ impl Handler<AcquireKey> for DistributedLockActor {
 
     fn handle(&mut self, request: AcquireKey, context: &mut Self::Context) {
         self.guarded(context, |actor, context| {
-            let AcquireKey { key, times, reply } = request;
-            match actor.queue.push(key, reply, Instant::now(), times) {
+            let AcquireKey { key, times, reply, behalf } = request;
+            let since = Instant::now();
+            match actor.queue.push(key, Asking { reply, behalf, since }, since, times) {
                 Ok(()) => actor.pump_soon(context),
-                Err(reply) => drop(reply.send(Err(Error::new(Kind::Overloaded, "too many requests wait for a lock")))),
+                Err(asking) => asking.tell(Err(Error::new(Kind::Overloaded, "too many requests wait for a lock"))),
             }
         });
     }
@@ -322,7 +345,7 @@ mod tests {
             let (reply, lease) = oneshot::channel();
             let key = LockKey::new("b", &crate::model::Digest::from_bytes([1; 32]));
             let times = Times { begun: Instant::now(), deadline: Instant::now() + wait };
-            actor.do_send(AcquireKey { key, times, reply });
+            actor.do_send(AcquireKey { key, times, reply, behalf: Behalf::default() });
             lease
         };
         let waiting = ask(Duration::from_secs(60));

@@ -28,6 +28,7 @@ pub use queue::Times;
 pub use settings::{DistributedLockSettings, DistributedLockStats};
 
 use crate::model::{Digest, Result};
+use crate::runtime::behalf::Behalf;
 use crate::runtime::way::Way;
 
 /// The way to the keys of one bucket.
@@ -47,6 +48,7 @@ impl DistributedLocks {
     /// long, and when the returned future is dropped.
     pub async fn acquire(&self, digest: Digest, times: Times) -> Result<KeyLease> {
         let (reply, lease) = oneshot::channel();
-        self.actor.ask_by(AcquireKey { key: LockKey::new(&self.bucket, &digest), times, reply }, lease).await
+        let (key, behalf) = (LockKey::new(&self.bucket, &digest), Behalf::current());
+        self.actor.ask_by(AcquireKey { key, times, reply, behalf }, lease).await
     }
 }

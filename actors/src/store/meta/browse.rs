@@ -43,6 +43,26 @@ pub struct SharedContent {
     pub stored_size: Option<u64>,
 }
 
+/// Which contents are looked at, in the order of their digests.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedPart {
+    /// The part begins after this one; `None`: at the first.
+    pub after: Option<Digest>,
+    /// About how many rows the store looks at.
+    pub looked_at: usize,
+    /// How many are told at most.
+    pub rows: usize,
+}
+
+/// What a part has.
+#[derive(Clone, Debug)]
+pub struct SharedPage {
+    /// The most shared first, and of those alike in the order of their digests. What only one name holds is not shared.
+    pub contents: Vec<SharedContent>,
+    /// Where the next part begins; `None`: this one was the last.
+    pub next: Option<Digest>,
+}
+
 /// What people ask a store. Every answer is bounded.
 #[async_trait]
 pub trait MetaBrowser: Send + Sync + 'static {
@@ -52,8 +72,9 @@ pub trait MetaBrowser: Send + Sync + 'static {
     /// Names that hold a content, at most so many; which ones, and in what order, is up to the store.
     async fn names_of(&self, namespace: Namespace, digest: Digest, rows: usize) -> Result<Vec<String>>;
 
-    /// The contents that most names hold, at most so many. Looks at all contents: to be asked now and then only.
-    async fn most_shared(&self, rows: usize) -> Result<Vec<SharedContent>>;
+    /// The contents of a part of the store that most names hold. All parts together are the whole store: to be asked now
+    /// and then only.
+    async fn most_shared(&self, part: SharedPart) -> Result<SharedPage>;
 }
 
 /// The first text after all those that begin with `prefix`, in the order of bytes; `None` when there is none.

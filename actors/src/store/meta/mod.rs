@@ -17,7 +17,7 @@ mod mirror;
 mod postgres;
 mod sqlite;
 
-pub use browse::{FileRow, FilesPage, MetaBrowser, SharedContent};
+pub use browse::{FileRow, FilesPage, MetaBrowser, SharedContent, SharedPage, SharedPart};
 pub use care::{
     Audit, AuditTotals, Finding, MetaCare, NamedContent, Quarantined, Restored, SetBlob, SetOutcome, Survey, Unreadable,
 };

@@ -61,6 +61,8 @@ export function duration(seconds) {
 export function rate(number) {
   if (number === null || number === undefined) return NOTHING;
   if (number === 0) return "0";
+  if (number < 0.095) return number.toFixed(3);
+  if (number < 0.995) return number.toFixed(2);
   return number < 9.95 ? number.toFixed(1) : count(number);
 }
 

@@ -19,6 +19,7 @@ use super::wire::{EMPTY_SHA256, Wire, answer};
 use super::{S3Store, describe};
 use crate::failpoint::{self, Point};
 use crate::model::{BlobInfo, BlobKey, Error, Kind, Result};
+use crate::runtime::behalf::Behalf;
 use crate::store::blob::{BlobStore, SpooledBytes};
 
 /// The most parts S3 takes for one object.
@@ -66,7 +67,8 @@ impl S3Store {
         let ranges = part_ranges(bytes.len(), settings.part_size)?;
         // A task of its own: were it dropped before the answer, nobody would know what to abort.
         let (store, begun, described) = (self.clone(), path.clone(), *info);
-        let begun = tokio::spawn(async move { store.begin(&begun, &described).await }).await;
+        let begin = Behalf::current().scope(async move { store.begin(&begun, &described).await });
+        let begun = tokio::spawn(begin).await;
         let lost = |error| Fault::Local(Error::new(Kind::Internal, "internal error").with_source(error));
         let mut upload = begun.map_err(lost).flatten().map_err(told)?;
         let parts: Vec<Part> = stream::iter((1..).zip(ranges))
@@ -205,7 +207,7 @@ impl Drop for Upload {
         // The caller waits for its answer, or is gone: neither is held up. Without a runtime the
         // process is ending.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            drop(runtime.spawn(abort));
+            drop(runtime.spawn(Behalf::current().scope(abort)));
         }
     }
 }

@@ -11,7 +11,7 @@ use super::names::{namespace, split};
 use super::read::{column, digest, unsigned};
 use crate::model::{Digest, Namespace, Result, Stamp};
 use crate::store::meta::browse::end_of;
-use crate::store::meta::{FileRow, FilesPage, MetaBrowser, SharedContent};
+use crate::store::meta::{FileRow, FilesPage, MetaBrowser, SharedContent, SharedPage, SharedPart};
 
 /// The single comparisons of the first part of a name are what the index can use. A name is after $2 and $3, or that one
 /// itself where $6 says so.
@@ -31,14 +31,21 @@ const HOLDERS: Sql = Sql {
     types: &[Type::BYTEA, Type::INT4, Type::INT8],
 };
 
+/// The last content of a part. All names of it belong to the part.
+const PART_END: Sql = Sql {
+    text: "SELECT digest FROM s3dedup.entries WHERE digest > $1 ORDER BY digest LIMIT 1 OFFSET $2",
+    types: &[Type::BYTEA, Type::INT8],
+};
+
 const MOST_SHARED: Sql = Sql {
     text: "SELECT t.digest, t.names, c.logical_size, r.stored_size
-        FROM (SELECT digest, count(*) AS names FROM s3dedup.entries GROUP BY digest HAVING count(*) > 1
-            ORDER BY count(*) DESC, digest LIMIT $1) t
+        FROM (SELECT digest, count(*) AS names FROM s3dedup.entries
+            WHERE digest > $1 AND ($2::bytea IS NULL OR digest <= $2)
+            GROUP BY digest HAVING count(*) > 1 ORDER BY count(*) DESC, digest LIMIT $3) t
         LEFT JOIN s3dedup.contents c ON c.digest = t.digest
         LEFT JOIN s3dedup.representations r ON r.digest = t.digest
         ORDER BY t.names DESC, t.digest",
-    types: &[Type::INT8],
+    types: &[Type::BYTEA, Type::BYTEA, Type::INT8],
 };
 
 #[async_trait]
@@ -66,8 +73,13 @@ impl MetaBrowser for PostgresStore {
         Ok(names)
     }
 
-    async fn most_shared(&self, rows: usize) -> Result<Vec<SharedContent>> {
-        self.database.read(&MOST_SHARED, &[&limit(rows)]).await?.iter().map(shared).collect()
+    async fn most_shared(&self, part: SharedPart) -> Result<SharedPage> {
+        let after = part.after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
+        let end = self.database.read(&PART_END, &[&after, &limit(part.looked_at)]).await?;
+        let next = end.first().map(|row| digest(row, 0)).transpose()?;
+        let until = next.as_ref().map(|digest| digest.as_bytes().as_slice());
+        let rows = self.database.read(&MOST_SHARED, &[&after, &until, &limit(part.rows)]).await?;
+        Ok(SharedPage { contents: rows.iter().map(shared).collect::<Result<_>>()?, next })
     }
 }
 

@@ -23,11 +23,17 @@ const HOLDERS: Sql = Sql {
     types: &[Type::BYTEA_ARRAY, Type::INT8],
 };
 
+/// The rest of the namespace, then the namespaces after it: comparisons over all of the key's columns at once are
+/// estimated at one row, and each page would read the whole table.
 const NAMES: Sql = Sql {
     text: "SELECT e.namespace, e.name || e.rest, e.modified, e.digest, c.logical_size
-        FROM s3dedup.entries e LEFT JOIN s3dedup.contents c ON c.digest = e.digest
-        WHERE (e.namespace, e.name) >= ($1, $2) AND (e.namespace, e.name, e.rest) > ($1, $2, $3)
-        ORDER BY e.namespace, e.name, e.rest LIMIT $4",
+        FROM ((SELECT * FROM s3dedup.entries
+                WHERE namespace = $1 AND name >= $2 AND (name, rest) > ($2, $3) ORDER BY name, rest LIMIT $4)
+            UNION ALL (SELECT * FROM s3dedup.entries
+                WHERE namespace > $1 ORDER BY namespace, name, rest LIMIT $4)
+            ORDER BY namespace, name, rest LIMIT $4) e
+        LEFT JOIN s3dedup.contents c ON c.digest = e.digest
+        ORDER BY e.namespace, e.name, e.rest",
     types: &[Type::INT4, Type::TEXT, Type::TEXT, Type::INT8],
 };
 

@@ -64,11 +64,12 @@ const LIST_CONDEMNED: Sql = Sql {
 const FORGET: Sql =
     Sql { text: "SELECT s3dedup.forget($1, $2, $3)", types: &[Type::TIMESTAMPTZ, Type::BYTEA_ARRAY, Type::INT8_ARRAY] };
 
+/// Both sides are given where they begin: a merge of the two would else read the second from its start for each page.
 const LIST_CONTENTS: Sql = Sql {
     text: "SELECT c.digest, c.logical_size, r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash,
             r.suspect_since IS NOT NULL
         FROM s3dedup.contents c JOIN s3dedup.representations r ON r.digest = c.digest
-        WHERE c.digest > $1 ORDER BY c.digest LIMIT $2",
+        WHERE c.digest > $1 AND r.digest > $1 ORDER BY c.digest LIMIT $2",
     types: &[Type::BYTEA, Type::INT8],
 };
 

@@ -6,14 +6,21 @@ use rusqlite::{Connection, Row, params};
 use super::{SqliteStore, damaged, sql_error, to_sql};
 use crate::model::{Digest, Namespace, Result, Stamp};
 use crate::store::meta::browse::end_of;
-use crate::store::meta::{FileRow, FilesPage, MetaBrowser, SharedContent};
+use crate::store::meta::{FileRow, FilesPage, MetaBrowser, SharedContent, SharedPage, SharedPart};
 
 const HOLDERS: &str = "SELECT name FROM entries WHERE digest = ?1 AND namespace = ?2 ORDER BY name LIMIT ?3";
 
+/// The last content of a part.
+const PART_END: &str = "SELECT digest FROM contents WHERE digest > ?1 ORDER BY digest LIMIT 1 OFFSET ?2";
+
 const MOST_SHARED: &str = "
     SELECT c.digest, c.refs, c.logical_size, r.stored_size
-    FROM (SELECT digest, refs, logical_size FROM contents WHERE refs > 1 ORDER BY refs DESC, digest LIMIT ?1) c
+    FROM (SELECT digest, refs, logical_size FROM contents WHERE digest > ?1 AND digest <= ?2 AND refs > 1
+        ORDER BY refs DESC, digest LIMIT ?3) c
     LEFT JOIN representations r ON r.digest = c.digest ORDER BY c.refs DESC, c.digest";
+
+/// After all digests.
+const END: [u8; 33] = [0xff; 33];
 
 #[async_trait]
 impl MetaBrowser for SqliteStore {
@@ -31,10 +38,18 @@ impl MetaBrowser for SqliteStore {
         self.read(work).await
     }
 
-    async fn most_shared(&self, rows: usize) -> Result<Vec<SharedContent>> {
-        let rows = to_sql(rows as u64)?;
-        self.read(move |connection| all(connection, MOST_SHARED, [rows], shared)).await
+    async fn most_shared(&self, part: SharedPart) -> Result<SharedPage> {
+        self.read(move |connection| most_shared(connection, part)).await
     }
+}
+
+fn most_shared(connection: &Connection, part: SharedPart) -> Result<SharedPage> {
+    let after = part.after.as_ref().map_or([].as_slice(), |digest| digest.as_bytes());
+    let end = all(connection, PART_END, params![after, to_sql(part.looked_at as u64)?], |row| digest(row, 0))?;
+    let next = end.first().copied();
+    let until = next.as_ref().map_or(END.as_slice(), |digest| digest.as_bytes());
+    let contents = all(connection, MOST_SHARED, params![after, until, to_sql(part.rows as u64)?], shared)?;
+    Ok(SharedPage { contents, next })
 }
 
 /// There is one lower bound only: of two, SQLite would begin at the first.

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::sql_error;
 use crate::model::{Error, Kind, Result};
+use crate::runtime::behalf::Behalf;
 
 /// The most jobs in one commit.
 const BATCH_JOBS_MAX: usize = 256;
@@ -178,10 +179,11 @@ impl Writer {
         F: FnOnce(&Write<'_>) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel::<Result<T>>();
+        let behalf = Behalf::current();
         let work: Work = Box::new(move |attempt| {
             let (outcome, lost) = match attempt {
                 Attempt::Run(write) => {
-                    let outcome = in_savepoint(write, work);
+                    let outcome = behalf.enter(|| in_savepoint(write, work));
                     let lost = write.is_autocommit().then(|| loss(&outcome));
                     (outcome, lost)
                 }

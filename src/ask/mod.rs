@@ -1,10 +1,16 @@
 //! Asking a running server on behalf of a command.
 
+pub mod channel;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use channel::{Channel, Proof};
+
+use crate::config::{Config, Secret, listen};
+use crate::tls;
 
 /// How long an answer may take in all. A server tells what it knows within this time, or that it does not.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -16,6 +22,8 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 pub struct Place {
     host: String,
     port: u16,
+    /// How it proves who it is; `None` without encryption.
+    proof: Option<Proof>,
 }
 
 /// What a server answered.
@@ -29,37 +37,65 @@ pub struct Answer {
 
 impl Place {
     /// Where a server with this configuration is, seen from the same machine.
-    pub fn of(config: &Config) -> Self {
-        let host = config.bucket.address.trim_start_matches('[').trim_end_matches(']');
+    pub fn of(config: &Config) -> Result<Self, String> {
+        Self::at(config, &config.bucket.address, config.bucket.port)
+    }
+
+    /// Where the pages of such a server are for those who look after it.
+    pub fn of_admin(config: &Config) -> Result<Self, String> {
+        match config.access.admin_listen.as_deref().and_then(listen) {
+            Some((host, port)) => Self::at(config, host, port),
+            None => Self::of(config),
+        }
+    }
+
+    fn at(config: &Config, host: &str, port: u16) -> Result<Self, String> {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         // "all addresses" is no address to connect to
         let host = match host.parse() {
             Ok(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
             Ok(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
             _ => host.to_owned(),
         };
-        Self { host, port: config.bucket.port }
+        let chain = config.tls.cert_file.as_deref().map(tls::chain).transpose()?;
+        Ok(Self { host, port, proof: chain.map(|chain| Proof::Own(chain.into_iter().next())) })
     }
 
-    /// Takes `http://host`, `http://host:8080`, `http://[::1]:8080`; a slash may follow.
+    /// Takes `http://host`, `https://host`, `http://host:8080`, `http://[::1]:8080`; a slash may follow.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let wrong = || format!("expected http://HOST:PORT, not {url:?}");
-        let rest = url.strip_prefix("http://").ok_or_else(wrong)?.trim_end_matches('/');
+        // Not the text itself: there may be a password in it.
+        let wrong = || "expected http://HOST:PORT or https://HOST:PORT".to_owned();
+        let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+        let (proof, usual_port) = match scheme {
+            "http" => (None, 80),
+            "https" => (Some(Proof::Authorities(Vec::new())), 443),
+            _ => return Err(wrong()),
+        };
+        let rest = rest.trim_end_matches('/');
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-            _ => (rest, 80),
+            _ => (rest, usual_port),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_name = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c));
-        if is_name { Ok(Self { host: bare.to_owned(), port }) } else { Err(wrong()) }
+        if is_name { Ok(Self { host: bare.to_owned(), port, proof }) } else { Err(wrong()) }
     }
 
-    /// Gets `target`; an error is one line for people.
-    pub fn get(&self, target: &str) -> Result<Answer, String> {
+    /// Believes the authorities of this file, too, who a server is.
+    pub fn with_authorities(mut self, file: &Path) -> Result<Self, String> {
+        if let Some(Proof::Authorities(known)) = &mut self.proof {
+            known.extend(tls::chain(file)?);
+        }
+        Ok(self)
+    }
+
+    /// Gets `target`, showing this token; an error is one line for people.
+    pub fn get(&self, target: &str, token: Option<&Secret>) -> Result<Answer, String> {
         let deadline = Instant::now() + ANSWER_MAX;
-        self.ask(target, deadline).map_err(|error| format!("the server at {self} does not answer: {error}"))
+        self.ask(target, token, deadline).map_err(|error| format!("the server at {self} does not answer: {error}"))
     }
 
-    fn ask(&self, target: &str, deadline: Instant) -> std::io::Result<Answer> {
+    fn ask(&self, target: &str, token: Option<&Secret>, deadline: Instant) -> std::io::Result<Answer> {
         let left = || match deadline.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(std::io::Error::from(std::io::ErrorKind::TimedOut)),
             left => Ok(left),
@@ -75,14 +111,24 @@ impl Place {
                 break;
             }
         }
-        let Some(mut stream) = stream else { return Err(last) };
+        let Some(stream) = stream else { return Err(last) };
         stream.set_write_timeout(Some(left()?))?;
+        stream.set_read_timeout(Some(left()?))?;
+        let mut stream = match &self.proof {
+            None => Channel::Plain(stream),
+            // Who hears no secret may be anybody: a certificate that was replaced on the disk and not read again yet
+            // makes no server sick.
+            Some(Proof::Own(_)) if token.is_none() => Channel::encrypted(stream, &self.host, &Proof::Own(None))?,
+            Some(proof) => Channel::encrypted(stream, &self.host, proof)?,
+        };
+        let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.reveal())).unwrap_or_default();
         // The oldest version: its answers end with the connection, in one piece.
-        write!(stream, "GET {target} HTTP/1.0\r\nHost: {self}\r\nConnection: close\r\n\r\n")?;
+        let head = format!("GET {target} HTTP/1.0\r\nHost: {self}\r\n{token}Connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes())?;
         let mut bytes = Vec::new();
         let mut piece = [0; 16 * 1024];
         loop {
-            stream.set_read_timeout(Some(left()?))?;
+            stream.socket().set_read_timeout(Some(left()?))?;
             match stream.read(&mut piece)? {
                 0 => break,
                 count => bytes.extend_from_slice(&piece[..count]),
@@ -122,7 +168,16 @@ mod tests {
         assert_eq!(shown("http://files.example"), Ok("files.example:80".to_owned()));
         assert_eq!(shown("http://[::1]:99"), Ok("[::1]:99".to_owned()));
         assert_eq!(shown("http://[::1]"), Ok("[::1]:80".to_owned()));
-        for wrong in ["https://a:1", "a:1", "http://", "http://a:x", "http://a/b:1", "http://a\r\nX: y:1"] {
+        assert_eq!(shown("https://files.example"), Ok("files.example:443".to_owned()));
+        for wrong in [
+            "ftp://a:1",
+            "http://user:secret@a:1",
+            "a:1",
+            "http://",
+            "http://a:x",
+            "http://a/b:1",
+            "http://a\r\nX: y:1",
+        ] {
             assert_eq!(shown(wrong), Err(()), "{wrong:?}");
         }
     }

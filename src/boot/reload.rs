@@ -1,0 +1,56 @@
+//! SIGHUP: files that can change while the server runs are read again. What is bad is refused, and what was there stays.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::StartError;
+use crate::access::Access;
+use crate::observe::Observer;
+use crate::tls::Certificates;
+
+/// Where the signal arrives. From the moment this exists it does not end the process any more.
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Takes the signal over.
+    pub fn listen() -> Result<Self, StartError> {
+        let taken = signal(SignalKind::hangup());
+        taken.map(Self).map_err(|error| StartError::new(format!("cannot handle SIGHUP: {error}")))
+    }
+}
+
+/// What is read again.
+#[derive(Clone)]
+pub struct Reloaded {
+    /// The tokens.
+    pub access: Access,
+    /// The certificate.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+impl Reloaded {
+    /// Reads everything again, each time the signal comes.
+    pub async fn at(self, mut hangups: Hangups, observer: Observer) {
+        while hangups.0.recv().await.is_some() {
+            let what = self.clone();
+            // The files may lie on a slow disk.
+            if let Err(error) = actix_web::rt::task::spawn_blocking(move || what.reload()).await {
+                log::error!("could not read files again error={error}");
+            }
+            observer.set_certificate_expiry(self.certificates.as_deref().map(Certificates::expiry));
+        }
+    }
+
+    fn reload(&self) {
+        match self.access.reload() {
+            Ok(()) => log::info!("read again tokens={}", self.access.tokens()),
+            Err(reason) => log::error!("the old tokens stay: {reason}"),
+        }
+        let Some(certificates) = &self.certificates else { return };
+        match certificates.reload() {
+            Ok(()) => certificates.tell(),
+            Err(reason) => log::error!("the old certificate stays: {reason}"),
+        }
+    }
+}
