@@ -2,6 +2,7 @@
 //!
 //! It names what was asked for, never the query and never a header but `X-Forwarded-For`: both may hold secrets.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -23,7 +24,7 @@ pub struct Access {
     begun: Instant,
     method: Method,
     path: String,
-    client: Option<String>,
+    client: IpAddr,
     forwarded_for: Option<String>,
     /// 0 as long as there is no answer.
     status: u16,
@@ -34,8 +35,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// Of a request that has just come.
-    pub fn begin(request: &HttpRequest, behalf: Behalf, begun: Instant) -> Self {
+    /// Of a request that has just come from `client`.
+    pub fn begin(request: &HttpRequest, client: IpAddr, behalf: Behalf, begun: Instant) -> Self {
         let forwarded = request.headers().get("x-forwarded-for");
         let forwarded = forwarded.map(|value| value.as_bytes().escape_ascii().take(FORWARDED_MAX));
         Self {
@@ -43,7 +44,7 @@ impl Access {
             begun,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            client: request.peer_addr().map(|address| address.to_string()),
+            client,
             forwarded_for: forwarded.map(|text| text.map(char::from).collect()),
             status: 0,
             bytes_in: 0,
@@ -71,17 +72,17 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let Self { method, path, status, bytes_in, bytes_out, client, forwarded_for, .. } = self;
+        let client = client.to_string();
         let method = method.as_str();
         let duration_ms = self.begun.elapsed().as_micros() as f64 / 1000.0;
         let is_complete = *status > 0 && self.left == Some(0);
-        let client = client.as_deref().unwrap_or("-");
         let (status, bytes_in, bytes_out) = (*status, *bytes_in, *bytes_out);
         self.behalf.clone().enter(|| match forwarded_for {
             None => log::info!(target: logging::ACCESS,
-                method, path = path.as_str(), status, bytes_in, bytes_out, duration_ms, client, complete = is_complete;
+                method, path = path.as_str(), status, bytes_in, bytes_out, duration_ms, client = client.as_str(), complete = is_complete;
                 "request"),
             Some(forwarded_for) => log::info!(target: logging::ACCESS,
-                method, path = path.as_str(), status, bytes_in, bytes_out, duration_ms, client, complete = is_complete,
+                method, path = path.as_str(), status, bytes_in, bytes_out, duration_ms, client = client.as_str(), complete = is_complete,
                 forwarded_for = forwarded_for.as_str(); "request"),
         });
     }

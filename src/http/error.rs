@@ -170,7 +170,7 @@ impl Failure {
                 log::debug!(method, path, status, reason = cause; "request refused");
             }
             Kind::Unavailable => log::warn!(method, path, status, cause; "request failed"),
-            Kind::NoSpace | Kind::Corrupt | Kind::Internal => {
+            Kind::NoSpace | Kind::Corrupt | Kind::Internal | Kind::Panicked => {
                 log::error!(method, path, status, cause; "request failed");
             }
         }
@@ -189,7 +189,7 @@ impl From<Error> for Failure {
         let (status, retry_after_seconds) = match cause.kind() {
             Kind::Invalid => (StatusCode::BAD_REQUEST, None),
             Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None),
-            Kind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
+            Kind::Overloaded | Kind::Panicked => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
             Kind::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, None),
             Kind::Corrupt | Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
@@ -217,6 +217,7 @@ mod tests {
             (Kind::NoSpace, 507, false),
             (Kind::Corrupt, 500, false),
             (Kind::Internal, 500, false),
+            (Kind::Panicked, 503, true),
         ] {
             let response = answer(Error::new(kind, "context").with_source("secret").into());
             assert_eq!(response.status().as_u16(), status);

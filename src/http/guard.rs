@@ -87,7 +87,7 @@ impl Guard {
     }
 
     /// The address of the client, as far as it can be told.
-    fn sender(&self, request: &HttpRequest) -> IpAddr {
+    pub(super) fn sender(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
         let lines: Vec<&str> =
             request.headers().get_all(X_FORWARDED_FOR).filter_map(|value| value.to_str().ok()).collect();

@@ -10,6 +10,9 @@ use super::error::Failure;
 
 /// The query of balancers for which 503 is as bad as no answer at all.
 const SAY_NOT_FOUND: &str = "otherwise=404";
+/// The query of balancers that choose among instances with one content store: none of them is better off without it, and
+/// much goes on.
+const WITHOUT_CONTENTS: &str = "contents=optional";
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,19 +40,18 @@ pub async fn serve(front: &Front, request: &HttpRequest, question: Question) -> 
     if question == Question::Alive {
         return Ok(answer(StatusCode::OK, &json!({ "alive": true })));
     }
-    let otherwise = match request.query_string() {
-        SAY_NOT_FOUND => StatusCode::NOT_FOUND,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    Ok(ready(front, otherwise).await)
+    let asks = |piece: &str| request.query_string().split('&').any(|it| it == piece);
+    let otherwise = if asks(SAY_NOT_FOUND) { StatusCode::NOT_FOUND } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(ready(front, !asks(WITHOUT_CONTENTS), otherwise).await)
 }
 
-/// Ready means that requests should be sent here: the metadata store answers, no actor is stuck, and the server is not stopping. A content
-/// store that does not answer is told but does not count: it is the same for every instance, and much goes on without it.
-async fn ready(front: &Front, otherwise: StatusCode) -> HttpResponse {
+/// Ready means that all that is asked for can be done: both stores answer (the content store when it counts), no actor is
+/// stuck, and the server is not stopping.
+async fn ready(front: &Front, contents_count: bool, otherwise: StatusCode) -> HttpResponse {
     let readiness = front.engine.readiness().await;
     let is_draining = front.stopping.is_announced();
-    let is_ready = readiness.metadata.is_none() && readiness.actors.is_none() && !is_draining;
+    let are_stores_there = readiness.metadata.is_none() && (readiness.contents.is_none() || !contents_count);
+    let is_ready = are_stores_there && readiness.actors.is_none() && !is_draining;
     let state = |trouble: &Option<String>| trouble.as_deref().unwrap_or("ok").to_owned();
     let body = json!({
         "ready": is_ready,

@@ -127,7 +127,7 @@ async fn serve_for(
 ) -> HttpResponse {
     let begun = Instant::now();
     let mut body = Incoming::new(payload, front.pace);
-    let access = front.access_log.then(|| Access::begin(&request, behalf.clone(), begun));
+    let access = front.access_log.then(|| Access::begin(&request, front.guard.sender(&request), behalf.clone(), begun));
     let (endpoint, answer) = answer(&front, &request, &mut body).await;
     let received = body.received();
     let mut close = front.stopping.is_announced();

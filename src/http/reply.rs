@@ -177,7 +177,7 @@ impl MessageBody for Streamed {
 
 fn log_cut(method: &Method, path: &str, error: &Error) {
     let level = match error.kind() {
-        Kind::Corrupt | Kind::Internal | Kind::NoSpace => log::Level::Error,
+        Kind::Corrupt | Kind::Internal | Kind::Panicked | Kind::NoSpace => log::Level::Error,
         Kind::Invalid | Kind::TooLarge | Kind::Overloaded | Kind::Unavailable => log::Level::Warn,
     };
     let (method, cause) = (method.as_str(), error.to_string());

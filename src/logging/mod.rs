@@ -1,7 +1,7 @@
 //! The log: lines for people or JSON objects on standard error, and JSON objects in a file if one is wanted.
 //!
 //! Lines carry the id of the request on whose behalf they were written ([`Behalf`]). Whatever goes wrong with the file, the
-//! server goes on: see [`queue`].
+//! server goes on (`queue.rs`).
 
 mod file;
 mod line;

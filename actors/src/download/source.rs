@@ -72,7 +72,7 @@ impl ContentSource {
         let opened = self.breaker.call(self.meter.measure(open_in_time));
         AssertUnwindSafe(opened).catch_unwind().await.unwrap_or_else(|_| {
             log::error!("opening an object panicked object={key}");
-            Err(Error::new(Kind::Internal, "internal error"))
+            Err(Error::panicked())
         })
     }
 
@@ -80,7 +80,7 @@ impl ContentSource {
     pub(crate) async fn probe(&self) -> Result<()> {
         AssertUnwindSafe(self.store.probe()).catch_unwind().await.unwrap_or_else(|_| {
             log::error!("a look at the content store panicked");
-            Err(Error::new(Kind::Internal, "internal error"))
+            Err(Error::panicked())
         })
     }
 

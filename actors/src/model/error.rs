@@ -28,6 +28,8 @@ pub enum Kind {
     Corrupt,
     /// A defect of this program.
     Internal,
+    /// A defect of this program that ended one step: the part it happened in goes on, or was rebuilt.
+    Panicked,
 }
 
 /// Whether the same request can succeed later.
@@ -73,11 +75,17 @@ impl Error {
         self.kind
     }
 
+    /// What a caller is told whose step panicked.
+    pub fn panicked() -> Self {
+        Self::new(Kind::Panicked, "a part of the server failed and goes on, try again")
+    }
+
     /// Whether the same request can succeed later.
     pub fn retry(&self) -> Retry {
         match self.kind {
             Kind::Overloaded | Kind::Unavailable | Kind::NoSpace => Retry::Later,
-            Kind::Invalid | Kind::TooLarge | Kind::Corrupt | Kind::Internal => Retry::Never,
+            // A client may try again; work of our own that panicked once is not insisted on.
+            Kind::Invalid | Kind::TooLarge | Kind::Corrupt | Kind::Internal | Kind::Panicked => Retry::Never,
         }
     }
 

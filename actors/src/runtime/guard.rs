@@ -194,7 +194,7 @@ impl Vital {
         self.0.panics.fetch_add(1, Ordering::Relaxed);
         log::error!("a panic was caught actor={} panic=\"{text}\"", self.0.name);
         self.fault(text);
-        Error::new(Kind::Internal, "internal error")
+        Error::panicked()
     }
 }
 

@@ -69,7 +69,7 @@ impl Meter {
 /// Whether it is the backend that fails, not the request or the server's own limits.
 fn is_of_the_backend(kind: Kind) -> bool {
     match kind {
-        Kind::Unavailable | Kind::NoSpace | Kind::Corrupt | Kind::Internal => true,
+        Kind::Unavailable | Kind::NoSpace | Kind::Corrupt | Kind::Internal | Kind::Panicked => true,
         Kind::Invalid | Kind::TooLarge | Kind::Overloaded => false,
     }
 }

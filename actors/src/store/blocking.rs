@@ -106,7 +106,7 @@ impl<S: Send + 'static> WorkerPool<S> {
     }
 
     /// Runs `work` on one of the threads and waits for its result; waits for room in the queue
-    /// first. A panic inside `work` is an [`Kind::Internal`] error for this caller only.
+    /// first. A panic inside `work` is a [`Kind::Panicked`] error for this caller only.
     ///
     /// Dropping the future does not stop work that was begun.
     pub async fn run<T, F>(&self, work: F) -> Result<T>
@@ -150,7 +150,7 @@ impl<S: Send + 'static> WorkerPool<S> {
             let outcome = behalf.enter(|| {
                 catch_unwind(AssertUnwindSafe(|| work(state))).map_err(|_| {
                     log::error!("a job panicked pool={name}");
-                    Error::new(Kind::Internal, "internal error")
+                    Error::panicked()
                 })
             });
             // The caller may be gone: nobody is left to tell.
@@ -211,7 +211,7 @@ mod tests {
     async fn a_panic_fails_its_caller_only_and_the_threads_live_on() {
         let pool = BlockingPool::start("test", 1, 4).unwrap();
         let broken: Result<()> = pool.run(|_| panic!("boom")).await;
-        assert_eq!(broken.unwrap_err().kind(), Kind::Internal);
+        assert_eq!(broken.unwrap_err().kind(), Kind::Panicked);
         assert_eq!(pool.run(|_| 7).await.unwrap(), 7);
     }
 

@@ -113,7 +113,7 @@ async fn a_panic_in_an_upload_fails_that_upload_only() {
     test.blob_faults.set(Fault::Panic);
     for number in 0..10 {
         let outcome = test.put(&format!("a/{number}"), 1, format!("content {number}").as_bytes()).await;
-        assert_eq!(outcome.unwrap_err().kind(), Kind::Internal);
+        assert_eq!(outcome.unwrap_err().kind(), Kind::Panicked);
     }
     test.blob_faults.set(Fault::None);
     test.put("b", 1, b"content 3").await.unwrap();
@@ -145,7 +145,7 @@ async fn panics_in_a_metadata_actors_state_restart_it_until_the_budget_is_spent(
     test.put("a", 1, b"hello").await.unwrap();
     for round in 0..3 {
         test.meta_faults.set(Fault::Panic);
-        assert_eq!(test.get("a").await.unwrap_err().kind(), Kind::Internal, "round {round}");
+        assert_eq!(test.get("a").await.unwrap_err().kind(), Kind::Panicked, "round {round}");
         test.meta_faults.set(Fault::None);
         assert_eq!(test.get("a").await.unwrap(), Some((1, b"hello".to_vec())), "round {round}");
     }

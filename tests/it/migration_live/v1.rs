@@ -239,12 +239,12 @@ fn what_a_killed_server_of_version_1_has_but_a_part_of_is_not_taken_for_newer() 
     let content = Noise::bytes(6, 300_000);
     let server = beside(&watcher.url(), "live").env("FILETRACKER_V1_DIR", old.dir().display()).start();
     watcher.cut_uploads(true);
-    for path in ["part", "nothing", "whole", "deleted", "overwritten", "theirs"] {
+    for path in ["part", "nothing", "whole", "deleted", "overwritten", "begun", "theirs"] {
         put(&server, path, 1, &content).assert_status(200);
     }
     eventually("it was told in vain", || {
         let waits = &told(&server)["old_server"]["second_writes"];
-        (waits["waiting"] == 6 && waits["failures"].as_u64() >= Some(6)).then_some(())
+        (waits["waiting"] == 7 && waits["failures"].as_u64() >= Some(7)).then_some(())
     });
     // What its script leaves when it is killed: files with the time for their version. The last is another client's.
     for (name, bytes) in [
@@ -253,6 +253,7 @@ fn what_a_killed_server_of_version_1_has_but_a_part_of_is_not_taken_for_newer() 
         ("whole", &content),
         ("deleted", &content),
         ("overwritten", &content),
+        ("begun", &[]),
         ("theirs", b"by another"),
     ] {
         fs::write(old.dir().join("files").join(name), bytes).unwrap();
@@ -261,22 +262,30 @@ fn what_a_killed_server_of_version_1_has_but_a_part_of_is_not_taken_for_newer() 
         let answer = server.request("GET", &format!("/files/{path}")).header("Accept-Encoding", "identity").send();
         (answer.status == 200).then_some(answer.body)
     };
-    put(&server, "overwritten", 5, b"anew").assert_status(200);
+    for path in ["overwritten", "begun"] {
+        put(&server, path, 5, b"anew").assert_status(200);
+    }
     assert_eq!(delete(&server, "deleted", 5).status, 200);
     let as_it_is_here = || {
         for path in ["part", "nothing", "whole"] {
             assert!(bytes(path).as_deref() == Some(&content[..]), "{path}");
         }
-        assert_eq!(bytes("overwritten").as_deref(), Some(&b"anew"[..]));
+        for path in ["overwritten", "begun"] {
+            assert_eq!(bytes(path).as_deref(), Some(&b"anew"[..]), "{path}");
+        }
         assert_eq!(bytes("deleted"), None);
     };
     as_it_is_here();
     watcher.cut_uploads(false);
     all_told(&server, 120);
     as_it_is_here();
-    for (path, content) in
-        [("part", &content[..]), ("nothing", &content), ("whole", &content), ("overwritten", b"anew")]
-    {
+    for (path, content) in [
+        ("part", &content[..]),
+        ("nothing", &content),
+        ("whole", &content),
+        ("overwritten", b"anew"),
+        ("begun", b"anew"),
+    ] {
         assert!(on_disk(old.dir(), path).unwrap().1 == content, "{path}");
     }
     assert_eq!(bytes("theirs").as_deref(), Some(&b"by another"[..]));

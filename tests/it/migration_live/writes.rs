@@ -229,3 +229,20 @@ fn a_write_is_not_refused_for_a_version_that_may_not_be_the_real_one() {
     let newer = old_file(&old, "newer").unwrap();
     assert_eq!((our_file(&server, "newer").unwrap(), newer.1.as_slice()), (newer.clone(), &b"theirs"[..]));
 }
+
+#[test]
+fn a_write_replaces_what_the_old_server_has_with_a_fraction_of_the_same_second_for_its_version() {
+    let old = OldFiletracker::start();
+    let server = beside(&old.url(), "proxy").start();
+    for (path, nanoseconds) in [("same", 0), ("fraction", 500_000_000)] {
+        old_put(&old, path, 5, b"theirs, longer");
+        let time = Timespec { tv_sec: 5, tv_nsec: nanoseconds };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, old.data().join("links").join(path), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        put(&server, path, 5, b"ours").assert_status(200);
+    }
+    all_told(&server, 60);
+    for path in ["same", "fraction"] {
+        assert_eq!(old_file(&old, path), our_file(&server, path), "{path}");
+    }
+}

@@ -43,6 +43,12 @@ impl Builder {
         self
     }
 
+    /// Whether this variable is set here.
+    #[allow(dead_code, reason = "the fault tests do not ask")]
+    pub fn has_env(&self, name: &str) -> bool {
+        self.env.iter().any(|(known, _)| known == name)
+    }
+
     /// Serves under `prefix` instead of `/ft`.
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.prefix = prefix.into();

@@ -154,7 +154,9 @@ impl Merge {
                 (false, None) => true,
                 // It was deleted here, but may have been stored there since.
                 (false, Some(deleted)) => match key() {
-                    Ok(key) => self.server.head(&key).await?.is_some_and(|there| there.stamp > deleted),
+                    // When it does not answer, the deletion is all that can be known; an answer that is cut off would not be
+                    // right either.
+                    Ok(key) => matches!(self.server.head(&key).await, Ok(Some(there)) if there.stamp > deleted),
                     Err(_) => false,
                 },
             };

@@ -233,7 +233,7 @@ impl Beside {
             engine.metadata(CommitDeleteBeside { key: key.clone(), stamp }).await?;
             return Ok(());
         };
-        let is_part = !is_told && here.digest == told && self.is_part(engine, server, key).await?;
+        let is_part = !is_told && self.is_part(engine, server, key, here.digest == told).await?;
         if (is_part || (is_told && here.digest != told))
             && let Some(download) = engine.open(key).await?
         {
@@ -245,11 +245,15 @@ impl Beside {
         Ok(())
     }
 
-    /// Whether what the old server has is the beginning of what is here.
-    async fn is_part(&self, engine: &Engine, server: &OldServer, key: &EntryKey) -> Result<bool> {
+    /// Whether what the old server has is the beginning of what it was told, which may be what is here.
+    async fn is_part(&self, engine: &Engine, server: &OldServer, key: &EntryKey, is_told_here: bool) -> Result<bool> {
         let (Some(there), Some(here)) = (server.get(key).await?, engine.open(key).await?) else { return Ok(false) };
         if there.file.length.is_none_or(|length| length >= here.entry.logical_size) {
             return Ok(false);
+        }
+        // Nothing is the beginning of whatever was told; more can be compared with what is here only.
+        if there.file.length == Some(0) || !is_told_here {
+            return Ok(there.file.length == Some(0));
         }
         is_beginning(there.stream, here.decoded()).await
     }
@@ -289,6 +293,13 @@ impl Beside {
         let Some(download) = engine.open(key).await? else { return Ok(false) };
         let own = format!("{}-{:08x}", entry.digest, rand::rng().random::<u32>());
         server.put_as(key, download, &own).await.map_err(open_upload)?;
+        if self.is_whole(engine, server, key, &entry).await? {
+            return Ok(false);
+        }
+        // Or what it has is newer by less than a second: it was killed before it noted the version.
+        server.delete(key, entry.stamp).await.map_err(open)?;
+        let Some(download) = engine.open(key).await? else { return Ok(false) };
+        server.put(key, download).await.map_err(open_upload)?;
         if self.is_whole(engine, server, key, &entry).await? {
             return Ok(false);
         }

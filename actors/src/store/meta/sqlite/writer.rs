@@ -291,7 +291,7 @@ fn in_savepoint<T>(write: &Write<'_>, work: impl FnOnce(&Write<'_>) -> Result<T>
     step("SAVEPOINT job")?;
     let outcome = catch_unwind(AssertUnwindSafe(|| work(write))).unwrap_or_else(|_| {
         log::error!("a database write panicked");
-        Err(Error::new(Kind::Internal, "internal error"))
+        Err(Error::panicked())
     });
     if outcome.is_err() {
         write.totals.set(totals);
@@ -347,7 +347,7 @@ mod tests {
         let works = writer.run(|connection| insert(connection, 3));
         let (fails, panics, works) = futures_util::future::join3(fails, panics, works).await;
         assert_eq!(fails.unwrap_err().kind(), Kind::Invalid);
-        assert_eq!(panics.unwrap_err().kind(), Kind::Internal);
+        assert_eq!(panics.unwrap_err().kind(), Kind::Panicked);
         works.unwrap();
         let read = |connection: &Write<'_>| {
             let rows = connection.query_row("SELECT count(*), max(x) FROM t", [], |row| Ok((row.get(0)?, row.get(1)?)));
