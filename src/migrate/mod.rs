@@ -174,7 +174,7 @@ async fn told(
     say(&show::summary(&now, &first, is_in));
     if let Err(report::Misplaced { why, kept }) = written {
         let Some(kept) = kept else {
-            report::each(journal, troubles, |line| say(line)).await?;
+            report::each(journal, troubles, say).await?;
             return Err(format!("{why}; nor can it be anywhere else: standard output has its names, one a line"));
         };
         return Err(format!("{why}; the report is in {}", kept.display()));
