@@ -38,6 +38,7 @@ macro_rules! points {
 }
 
 points! {
+    PutInSpool "put-in-spool" "A piece of a body is in the spool; nothing was asked of any store.";
     PutAfterPlan "put-after-plan" "A PUT has heard whether its content is known; a known one is committed.";
     PutBeforeLock "put-before-lock" "A PUT of an unknown content is about to ask for its lock.";
     PutAtLocks "put-at-locks" "The actor of the locks looks for the lock; an error is one of the actor.";
@@ -52,6 +53,7 @@ points! {
     DeleteBeforeCommit "delete-before-commit" "A DELETE is about to be committed.";
     DeleteAfterCommit "delete-after-commit" "The name is gone; the client has not heard of it.";
     CleanAtTick "clean-at-tick" "It is time for the cleaner's next run.";
+    CleanBeforeCondemn "clean-before-condemn" "A batch is chosen; nothing of it is condemned.";
     CleanAfterCondemn "clean-after-condemn" "A batch is condemned; its objects are there.";
     CleanAfterDelete "clean-after-delete" "The objects of a batch are gone; their rows are condemned.";
     CleanAfterForget "clean-after-forget" "A batch is done; nobody has counted it.";
@@ -68,6 +70,7 @@ points! {
     ImportInPage "import-in-page" "Some names of a page are restored.";
     StartAfterMigrate "start-after-migrate" "The schema of the database is up to date; it is not used yet.";
     StartAfterOpenMetadata "start-after-open-metadata" "The database is open, the content store is not.";
+    StartAfterTie "start-after-tie" "Database and contents are known to belong together; nothing runs yet.";
     StartBeforeServe "start-before-serve" "The engine runs, no client is served.";
 }
 

@@ -223,9 +223,24 @@ fn stranger(status: &str, body: &str) -> String {
 
 /// Gives a file of a server of version 2 a version, as it does itself after it has made the link.
 fn note_version(old: &OldFiletracker, name: &str, seconds: i64) {
-    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    note_time(old, name, Timespec { tv_sec: seconds, tv_nsec: 0 });
+}
+
+fn note_time(old: &OldFiletracker, name: &str, time: Timespec) {
     let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, old.data().join("links").join(name), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+#[actix_rt::test]
+async fn a_file_whose_version_was_never_noted_is_deleted_up_to_the_second_it_shows() {
+    let old = OldFiletracker::start();
+    let client = client(&old.url());
+    put_raw(&old, "a", b"content").await;
+    note_time(&old, "a", Timespec { tv_sec: STAMP.seconds(), tv_nsec: 500_000_000 });
+    let before = Stamp::from_seconds(STAMP.seconds() - 1);
+    assert_eq!(client.delete(&key("a"), before).await.unwrap(), OldDelete::Ignored);
+    assert_eq!(client.delete(&key("a"), STAMP).await.unwrap(), OldDelete::Deleted);
+    assert!(client.head(&key("a")).await.unwrap().is_none());
 }
 
 #[actix_rt::test]

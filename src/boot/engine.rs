@@ -65,6 +65,7 @@ pub async fn start_engine(config: &Config, port: u16) -> Result<Started, StartEr
     let contents = open_contents(config, FolderStore::open).await?;
     let contents = Arc::new(TiedStore::new(contents, Arc::clone(&metadata)));
     matching::tie(&contents).await?;
+    reached(Point::StartAfterTie).await?;
     let membership = match &registry {
         Some(registry) => Some(membership::join(config, Arc::clone(registry), port).await?),
         None => None,

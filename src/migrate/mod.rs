@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use s3dedup_actors::filetracker::{OldServer, OldServerLimits};
 use s3dedup_actors::migrator::source::{NamesInFile, Server, Source, Tree};
 use s3dedup_actors::migrator::{Copier, Ended, MigrationPhase, MigrationPlan, TERM};
+use s3dedup_actors::store::meta::MigrationJournal;
 
 use crate::boot::engine::{self, Offline};
 use crate::boot::signals::Signals;
@@ -81,6 +82,10 @@ pub fn run(config: &Config, options: &MigrateOptions) -> u8 {
             return exit::WRONG_USE;
         }
     };
+    if let Some(Err(why)) = options.report.as_deref().map(report::expect_place) {
+        complain(&why);
+        return exit::WRONG_USE;
+    }
     let ran = Signals::listen().map_err(|error| error.to_string());
     let ran = ran.and_then(|signals| actix_rt::System::new().block_on(migrate(config, options, source, signals)));
     ran.unwrap_or_else(|why| {
@@ -121,7 +126,7 @@ async fn migrate(
     drop(run);
     drop(shown);
     let code = match ended {
-        Ok(ended) => told(&copier, &ended, options, journal.as_ref()).await,
+        Ok(ended) => told(&copier, &ended, options, (journal.as_ref(), &config.bucket.temp_dir)).await,
         Err(why) => Err(why),
     };
     drop((copier, journal));
@@ -149,18 +154,31 @@ async fn told(
     copier: &Copier,
     ended: &Ended,
     options: &MigrateOptions,
-    journal: &dyn s3dedup_actors::store::meta::MigrationJournal,
+    (journal, otherwise): (&dyn MigrationJournal, &Path),
 ) -> Result<u8, String> {
     if *ended == Ended::Busy {
         return Err("another s3dedup is at this migration; GET /api/migration of the servers shows who".to_owned());
     }
     let now = copier.progress().snapshot();
     let troubles = copier.id();
-    if let Some(file) = &options.report {
-        report::write(file, &now, journal, troubles).await?;
-    }
+    let written = match &options.report {
+        Some(file) => report::write(file, otherwise, &now, journal, troubles).await,
+        None => Ok(()),
+    };
+    // Whoever waited for hours is told how it ended, report or not.
     let first = report::first(journal, troubles).await?;
-    say(&show::summary(&now, &first, options.report.as_deref()));
+    let is_in = match &written {
+        Ok(()) => options.report.as_deref(),
+        Err(misplaced) => misplaced.kept.as_deref(),
+    };
+    say(&show::summary(&now, &first, is_in));
+    if let Err(report::Misplaced { why, kept }) = written {
+        let Some(kept) = kept else {
+            report::each(journal, troubles, |line| say(line)).await?;
+            return Err(format!("{why}; nor can it be anywhere else: standard output has its names, one a line"));
+        };
+        return Err(format!("{why}; the report is in {}", kept.display()));
+    }
     let is_all = now.phase == MigrationPhase::Done && now.counts.failed == 0;
     Ok(if is_all { exit::OK } else { exit::PARTIAL })
 }

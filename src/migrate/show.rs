@@ -202,10 +202,8 @@ mod tests {
         };
         let stopped = MigrationSnapshot { phase: MigrationPhase::Stopped, ..snapshot() };
         let text = summary(&stopped, &[trouble("a")], Some(Path::new("out.json")));
-        for part in
-            ["left                                               750", "and 2 more in out.json", "goes on from here"]
-        {
-            assert!(text.contains(part) || part.starts_with("left"), "{text}");
+        for part in ["and 2 more in out.json", "goes on from here"] {
+            assert!(text.contains(part), "{text}");
         }
         assert!(text.lines().any(|line| line.starts_with("left ") && line.ends_with(" 750")), "{text}");
         assert!(!text.contains("broken\n"));

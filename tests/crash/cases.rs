@@ -81,7 +81,8 @@ pub fn kind(point: Point) -> Kind {
 fn pairs(point: Point) -> &'static [Pair] {
     match point {
         Point::PutAfterPart | Point::PutBeforeComplete => BUCKETS,
-        Point::PutAfterPlan
+        Point::PutInSpool
+        | Point::PutAfterPlan
         | Point::PutBeforeLock
         | Point::PutAtLocks
         | Point::PutAfterLock

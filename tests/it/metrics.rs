@@ -177,7 +177,10 @@ fn a_content_store_that_nobody_asks_is_seen_to_be_away_and_back() {
     let told = || {
         let answer = server.raw_request("GET", "/ready").send();
         let told: Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!((answer.status == 200, &told["ready"] == true), (told["contents"] == "ok", told["contents"] == "ok"));
+        assert_eq!(
+            (answer.status == 200, &told["ready"] == true),
+            (told["contents"] == "ok", told["contents"] == "ok")
+        );
         told["contents"].clone()
     };
     eventually("the store is seen", || up(1.0));
@@ -185,7 +188,9 @@ fn a_content_store_that_nobody_asks_is_seen_to_be_away_and_back() {
     s3.stop();
     eventually("the store is seen to be away", || up(0.0));
     assert_ne!(told(), "ok");
-    for (query, status) in [("contents=optional", 200), ("otherwise=404", 404), ("otherwise=404&contents=optional", 200)] {
+    for (query, status) in
+        [("contents=optional", 200), ("otherwise=404", 404), ("otherwise=404&contents=optional", 200)]
+    {
         server.raw_request("GET", &format!("/ready?{query}")).send().assert_status(status);
     }
     s3.start_again();

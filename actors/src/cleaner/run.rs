@@ -229,6 +229,7 @@ impl Cleaner {
     }
 
     async fn clean(&self, batch: Batch, unused_since: Stamp, made_before: Stamp) -> Result<Deleted> {
+        failpoint::hit(Point::CleanBeforeCondemn).await?;
         let (what, planned, keys, sizes) = match batch {
             Batch::Condemned(keys) => (What::Condemned, keys.len(), keys, HashMap::new()),
             Batch::Intents(intents) => {

@@ -17,7 +17,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::decode;
 use super::verify::{Expected, verified};
-use crate::model::{BlobKey, Entry, Kind, Recipe, Result, StoredBlob};
+use crate::model::{BlobKey, Entry, Error, Kind, Recipe, Result, StoredBlob};
+use crate::runtime::behalf::Behalf;
 use crate::store::blob::BlobStore;
 use crate::store::blocking::BlockingPool;
 
@@ -101,12 +102,13 @@ impl Damage {
         let again = wait.map(|_: Result<(), _>| ()).boxed().shared();
         running.insert(key, again.clone());
         let task = Running(Arc::clone(&self.0), key);
-        tokio::spawn(async move {
+        let judge = async move {
             task.0.judge(doubted, &what).await;
             drop(task);
             // Nobody may wait any more.
             let _ = done.send(());
-        });
+        };
+        tokio::spawn(Behalf::current().scope(judge));
         again
     }
 }
@@ -139,7 +141,7 @@ impl Inner {
         // Never closed.
         let _place = self.places.acquire().await;
         let Some(reader) = self.store.open(&doubted.blob.key, None).await? else {
-            return Err(crate::model::Error::new(Kind::Corrupt, "the stored content is missing"));
+            return Err(Error::new(Kind::Corrupt, "the stored content is missing"));
         };
         let stored = verified(reader.stream, Expected::from(&doubted.blob));
         let mut decoded = decode::decoded(stored, doubted.logical_size, self.pool.clone());

@@ -71,14 +71,19 @@ fn tell_progress(now: &MigrationSnapshot) {
     }
     let counts = &now.counts;
     log::info!(
-        "migrating phase={} names={} settled={} copied={} failed={} received_bytes={} files_per_second={:.0}{}",
+        "migrating phase={} names={} settled={} copied={} failed={} logical_bytes={} stored_bytes={} saved={} \
+         received_bytes={} files_per_second={:.0} seconds_left={}{}",
         now.phase.as_str(),
         counts.total,
         counts.settled(),
         counts.copied,
         counts.failed,
+        counts.copied_bytes,
+        counts.stored_bytes,
+        now.savings().map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", share * 100.0)),
         now.received_bytes,
         now.rate(),
+        now.time_left().map_or_else(|| "?".to_owned(), |left| left.as_secs().to_string()),
         now.waits_for.as_ref().map(|what| format!(" waits_for={what:?}")).unwrap_or_default()
     );
 }

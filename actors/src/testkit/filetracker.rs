@@ -89,6 +89,21 @@ impl OldFiletracker {
         self.process.is_some()
     }
 
+    /// Stops all its processes where they are: connections are taken, and nothing is said.
+    pub fn falls_silent(&self) {
+        self.all_get(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn speaks_again(&self) {
+        self.all_get(Signal::CONT);
+    }
+
+    fn all_get(&self, signal: Signal) {
+        let process = self.process.as_ref().unwrap_or_else(|| panic!("the old server does not run"));
+        kill_process_group(Pid::from_child(process), signal).unwrap_or_else(|error| panic!("{signal:?}: {error}"));
+    }
+
     /// Ends it in order.
     pub fn stop(&mut self) {
         self.end(Signal::TERM);

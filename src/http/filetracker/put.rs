@@ -2,6 +2,7 @@
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse};
+use s3dedup_actors::failpoint::{self, Point};
 use s3dedup_actors::model::{EntryKey, Kind, Stamp};
 use s3dedup_actors::{BodyEncoding, PutOutcome, Spooled};
 
@@ -51,6 +52,7 @@ async fn receive(front: &Front, encoding: BodyEncoding, body: &mut Incoming) -> 
     let mut spooler = front.engine.spooler(encoding);
     while let Some(piece) = body.next().await? {
         spooler.write(piece).await?;
+        failpoint::hit(Point::PutInSpool).await?;
     }
     Ok(spooler.finish().await?)
 }

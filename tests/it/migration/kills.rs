@@ -1,7 +1,10 @@
-//! Both sides are killed at random, again and again, until all is copied.
+//! Both sides are killed at random, again and again, while clients use the old server, until all is copied.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -9,14 +12,18 @@ use rand::{Rng, SeedableRng};
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
 use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 
-use super::old::{differences, ends, put};
+use super::old::{differences, ends, migrates, put, version};
+use crate::migration_live::world::Watcher;
 use crate::support::s3::S3InProcess;
 use crate::support::server::Builder;
-use crate::support::{Noise, TestServer, eventually};
+use crate::support::{Noise, Request, TestServer, eventually, gzip};
 
 const FILES: u64 = 400;
 /// Kills of either side before it may end.
 const KILLS: usize = 8;
+/// Clients of the old server.
+const CLIENTS: u64 = 3;
+const PATHS: u64 = 6;
 
 fn fill(old: &OldFiletracker) {
     for number in 0..FILES {
@@ -43,34 +50,102 @@ fn outlives_kills(builder: Builder) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut old = OldFiletracker::start();
     fill(&old);
-    let url = old.url();
-    let arguments = ["migrate", "--filetracker-url", &url, "--max-concurrency", "4"];
+    // So slow that a copy takes longer than it takes to kill it.
+    let slow = Watcher::start(old.port(), Duration::from_millis(10));
+    let url = slow.url();
+    let arguments = ["migrate", "--filetracker-url", &url, "--max-concurrency", "2"];
     let server = builder.prepare();
     let log = server.temp_dir().join("log");
     let start = || {
         let said = fs::File::options().create(true).append(true).open(&log).unwrap();
         server.command(&arguments).stderr(said).stdout(Stdio::null()).spawn().unwrap()
     };
+    let said = || fs::read_to_string(&log).unwrap();
+    let (address, is_over) = (SocketAddr::from((Ipv4Addr::LOCALHOST, old.port())), AtomicBool::new(false));
     let mut child = start();
-    let mut ended = None;
-    for _ in 0..KILLS {
-        std::thread::sleep(Duration::from_millis(random.random_range(50..1200)));
-        if random.random_bool(0.4) {
-            old.kill();
-            std::thread::sleep(Duration::from_millis(random.random_range(0..800)));
-            old.start_again();
-        } else {
-            let _ = child.kill();
-            ended = child.wait().unwrap().code();
-            child = start();
+    let (mut child, answered) = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let (random, is_over) = (StdRng::seed_from_u64(seed.wrapping_add(number + 1)), &is_over);
+                scope.spawn(move || use_the_old_server(address, number, random, is_over))
+            })
+            .collect();
+        // What was settled is noted once a second.
+        eventually("it copies", || said().contains("all names are known").then_some(()));
+        thread::sleep(Duration::from_millis(1500));
+        for round in 0..KILLS {
+            if round > 0 && random.random_bool(0.4) {
+                old.kill();
+                thread::sleep(Duration::from_millis(random.random_range(0..800)));
+                old.start_again();
+            } else {
+                let _ = child.kill();
+                child.wait().unwrap();
+                child = start();
+            }
+            thread::sleep(Duration::from_millis(random.random_range(50..1200)));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        (child, clients.into_iter().map(|client| client.join().unwrap()).sum::<usize>())
+    });
+    let code = child.wait().unwrap().code();
+    let text = said();
+    // What a client was changing may have failed.
+    assert!(matches!(code, Some(0 | 10)), "{code:?} {text}");
+    assert!(answered > 50, "the clients did nothing: {answered}");
+    let is_cut = |(names, settled): (u64, u64)| 0 < settled && settled < names;
+    assert!(resumed(&text).into_iter().any(is_cut), "no kill met a copy: {text}");
+    fs::remove_file(&log).unwrap();
+
+    // Once more when nobody writes there any more. All that clients touched has a content of its own then.
+    for client in 0..CLIENTS {
+        for path in 0..PATHS {
+            put(&old, &format!("c/{client}/{path}"), 1_900_000_000, format!("last of {client} {path}").as_bytes());
         }
     }
-    eprintln!("the last one that was killed ended with {ended:?}");
-    let code = child.wait().unwrap().code();
-    assert_eq!(code, Some(0), "{}", fs::read_to_string(&log).unwrap());
-    fs::remove_file(log).unwrap();
+    let (migration, not_copied) = migrates(&server, 0, &arguments);
+    let files = &migration["files"];
+    assert_eq!(
+        (&files["total"], &files["skipped"]),
+        (&(FILES + CLIENTS * PATHS).into(), &FILES.into()),
+        "{not_copied:?}"
+    );
     assert!(differences(&server, &["--filetracker-url", &url]).is_empty());
     ends(&server, 0, &["verify", "--deep"]);
+}
+
+/// Names and settled names of each copy that another one went on with.
+fn resumed(log: &str) -> Vec<(u64, u64)> {
+    let number = |line: &str, key: &str| -> u64 {
+        let (_, rest) = line.split_once(key).unwrap();
+        rest.split(|other: char| !other.is_ascii_digit()).next().unwrap().parse().unwrap()
+    };
+    let lines = log.lines().filter(|line| line.contains("the migration goes on state=copying"));
+    lines.map(|line| (number(line, " names="), number(line, " settled="))).collect()
+}
+
+/// Writes, reads and deletes on the old server, whatever becomes of it; returns how often it answered.
+fn use_the_old_server(address: SocketAddr, number: u64, mut random: StdRng, is_over: &AtomicBool) -> usize {
+    let (mut answered, mut at) = (0, 1_700_000_000);
+    while !is_over.load(Ordering::Relaxed) {
+        at += 1;
+        let path = format!("/files/c/{number}/{}", random.random_range(0..PATHS));
+        let changed = format!("{path}?last_modified={}", version(at));
+        let request = match random.random_range(0..5) {
+            0 => Request::new(address, "DELETE", &changed),
+            1 | 2 => Request::new(address, "GET", &path),
+            _ => {
+                // Without its digest: it would keep what breaks off.
+                let content = Noise::bytes(random.random_range(0..20), 20_000);
+                let request = Request::new(address, "PUT", &changed).header("Content-Encoding", "gzip");
+                request.header("Logical-Size", "20000").body(gzip(&content, 1))
+            }
+        };
+        // It may be down.
+        answered += usize::from(request.try_send().is_ok_and(|answer| matches!(answer.status, 200 | 404)));
+        thread::sleep(Duration::from_millis(random.random_range(0..40)));
+    }
+    answered
 }
 
 #[test]

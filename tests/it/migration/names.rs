@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
 
-use super::old::{differences, migrates, put};
+use super::old::{differences, ends, migrates, put};
 use crate::support::{TestServer, eventually};
 
 #[test]
@@ -93,4 +93,57 @@ fn a_signal_stops_it_and_the_same_command_goes_on() {
     // What the first runs copied is counted, and was not copied again.
     assert_eq!(migration["files"]["copied"].as_u64(), migration["logical_bytes"].as_u64().map(|bytes| bytes / 4));
     assert!(differences(&server, &["--v1-directory", directory]).is_empty());
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_anything_is_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("files")).unwrap();
+    fs::write(dir.path().join("files/a"), b"a").unwrap();
+    let server = TestServer::builder().prepare();
+    let places = [dir.path().join("nowhere/report.json"), dir.path().into(), "/dev/null".into(), "/proc/report".into()];
+    for place in places {
+        let arguments =
+            ["migrate-v1", "--v1-directory", dir.path().to_str().unwrap(), "--report", place.to_str().unwrap()];
+        let said = String::from_utf8(ends(&server, 2, &arguments).stderr).unwrap();
+        assert!(said.lines().count() == 1 && said.contains("cannot write the report"), "{said}");
+    }
+    assert!(!server.data_dir().exists());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_any_more_is_kept_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("files")).unwrap();
+    for number in 0..1000_u32 {
+        fs::write(dir.path().join(format!("files/{number}")), number.to_le_bytes()).unwrap();
+    }
+    for number in 0..30 {
+        std::os::unix::fs::symlink("/nowhere", dir.path().join(format!("files/link{number}"))).unwrap();
+    }
+    let server = TestServer::builder().prepare();
+    let (reports, out) = (dir.path().join("reports"), dir.path().join("out"));
+    fs::create_dir(&reports).unwrap();
+    let report = reports.join("report.json");
+    let directory = dir.path().to_str().unwrap();
+    let arguments = ["migrate-v1", "--v1-directory", directory, "--max-concurrency", "1", "--report"];
+    let arguments = [&arguments[..], &[report.to_str().unwrap()]].concat();
+    let said = fs::File::create(&out).unwrap();
+    let mut child = server.command(&arguments).stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap();
+    eventually("it copies", || fs::read_to_string(&out).unwrap().contains("all names are known").then_some(()));
+    fs::remove_dir(&reports).unwrap();
+    let code = child.wait().unwrap().code();
+    let said = fs::read_to_string(&out).unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    let last = said.lines().last().unwrap();
+    let (_, kept) = last.split_once("; the report is in ").unwrap_or_else(|| panic!("{said}"));
+    assert!(last.contains("cannot write the report") && said.contains(&format!("and 10 more in {kept}")), "{said}");
+    let kept = std::path::PathBuf::from(kept);
+    assert!(kept.starts_with(server.temp_dir()));
+    let text = fs::read_to_string(&kept).unwrap();
+    fs::remove_file(kept).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["not_copied"].as_array().unwrap().len(), 30, "{text}");
+    assert_eq!(report["migration"]["files"]["copied"], 1000);
 }

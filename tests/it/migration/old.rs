@@ -1,19 +1,29 @@
 //! The old server and what is put there, and our commands beside it.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Output;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
 use serde_json::Value;
 
-use crate::support::{Request, Response, TestServer, gzip, sha256};
+use crate::support::{Noise, Request, Response, TestServer, gzip, sha256};
 
 /// Bytes of the largest file: a gigabyte by default, less where somebody is in a hurry.
 pub fn large_bytes() -> u64 {
-    let megabytes = std::env::var("S3DEDUP_TEST_LARGE_MIB").ok().and_then(|text| text.parse().ok());
-    megabytes.unwrap_or(1024) << 20
+    megabytes().unwrap_or(1024) << 20
+}
+
+/// The same of a file that does not compress, which takes far longer: more than is kept in memory, and many parts.
+pub fn noise_bytes() -> u64 {
+    megabytes().unwrap_or(320) << 20
+}
+
+fn megabytes() -> Option<u64> {
+    std::env::var("S3DEDUP_TEST_LARGE_MIB").ok()?.parse().ok()
 }
 
 /// The large file is compressed once for all tests; zeros are quick.
@@ -21,7 +31,6 @@ pub fn large_gzip() -> Vec<u8> {
     static MADE: Mutex<Option<Vec<u8>>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap();
     let bytes = made.get_or_insert_with(|| {
-        use std::io::Write;
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
         let piece = vec![0; 1 << 20];
         for _ in 0..large_bytes() >> 20 {
@@ -40,6 +49,49 @@ pub fn large_sha256() -> String {
         hash.update(&piece);
     }
     hex::encode(hash.finalize())
+}
+
+/// Gzip, in a file, of bytes that do not compress.
+pub struct LargeNoise {
+    file: tempfile::NamedTempFile,
+    pub bytes: u64,
+    sha256: String,
+}
+
+impl LargeNoise {
+    pub fn new(bytes: u64) -> Self {
+        use sha2::Digest;
+        // Gzip looks back for 32 KiB only: a piece that comes again is new to it.
+        let piece = Noise::bytes(1, 8 << 20);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        let mut hash = sha2::Sha256::new();
+        let mut left = bytes;
+        while left > 0 {
+            let piece = &piece[..piece.len().min(usize::try_from(left).unwrap())];
+            encoder.write_all(piece).unwrap();
+            hash.update(piece);
+            left -= piece.len() as u64;
+        }
+        Self { file: encoder.finish().unwrap(), bytes, sha256: hex::encode(hash.finalize()) }
+    }
+
+    /// Stores it on the old server.
+    pub fn put(&self, old: &OldFiletracker, name: &str, at: i64) {
+        let mut file = self.file.reopen().unwrap();
+        let length = file.metadata().unwrap().len();
+        assert!(length > self.bytes, "it does not compress");
+        let request = request(old, "PUT", name.as_bytes(), at).header("Content-Encoding", "gzip");
+        let request = request.header("SHA256-Checksum", &self.sha256).header("Logical-Size", &self.bytes.to_string());
+        let head = request.header("Content-Length", &length.to_string()).head();
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, old.port())).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
+        connection.write_all(&head).unwrap();
+        std::io::copy(&mut file, &mut connection).unwrap();
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
 }
 
 /// A version as clients write it.

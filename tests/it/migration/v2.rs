@@ -3,7 +3,9 @@
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
 use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
 
-use super::old::{claim, delete, differences, ends, large_bytes, large_gzip, large_sha256, migrates, put};
+use super::old::{
+    LargeNoise, claim, delete, differences, ends, large_bytes, large_gzip, large_sha256, migrates, noise_bytes, put,
+};
 use crate::support::s3::S3InProcess;
 use crate::support::server::Builder;
 use crate::support::{Noise, TestServer, gunzip, gzip, sha256, upload};
@@ -87,6 +89,30 @@ fn everything_of_an_old_server_is_copied_into_a_bucket_and_postgresql_while_a_se
     };
     let _beside = on().start();
     everything_is_copied(on());
+}
+
+fn noise_is_copied(builder: Builder) {
+    let (old, bytes) = (OldFiletracker::start(), noise_bytes());
+    let noise = LargeNoise::new(bytes);
+    noise.put(&old, "noise", 1_600_000_000);
+    let url = old.url();
+    let server = builder.prepare();
+    let (migration, _) = migrates(&server, 0, &["migrate", "--filetracker-url", &url]);
+    assert_eq!((&migration["files"]["copied"], &migration["logical_bytes"]), (&1.into(), &bytes.into()));
+    assert!(migration["received_bytes"].as_u64().unwrap() > bytes, "{migration}");
+    assert!(migration["stored_bytes"].as_u64().unwrap() > bytes, "{migration}");
+    assert!(differences(&server, &["--filetracker-url", &url]).is_empty());
+}
+
+#[test]
+fn a_large_file_that_does_not_compress_is_copied_into_a_folder() {
+    noise_is_copied(TestServer::builder());
+}
+
+#[test]
+fn a_large_file_that_does_not_compress_is_copied_into_a_bucket() {
+    let s3 = S3InProcess::start();
+    noise_is_copied(TestServer::builder().s3(&s3.access));
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::support::{Request, Response, TestServer, eventually};
 const CLIENTS: usize = 6;
 const READERS: usize = 3;
 const PATHS: usize = 8;
-const FILES_BEFORE: usize = 150;
+const FILES_BEFORE: usize = 300;
 const TIME: Duration = Duration::from_secs(20);
 /// A request that is repeated for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -49,15 +49,18 @@ fn shown_hour(seconds: u64) -> String {
     date(seconds).replace("%2C", ",").replace("%3A", ":").replace('+', " ")
 }
 
-/// Repeats a request until it is answered; nothing but 503 may be in between.
-fn until_done(request: &Request, wanted: &[u16]) -> Response {
+/// Repeats a request until it is answered; nothing may be in between but 503, and connections that a kill of ours cut off.
+fn until_done(request: &Request, kills: &Kills, wanted: &[u16]) -> Response {
     let begun = Instant::now();
     loop {
+        let [before, _] = kills.now();
         match request.try_send() {
             Ok(answer) if wanted.contains(&answer.status) => return answer,
             Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
-            // Ours was killed.
-            Err(_) => {}
+            Err(error) => {
+                let is_killed = before % 2 == 1 || kills.now()[0] != before;
+                assert!(is_killed, "{request} got no answer, and nobody was killed: {error}");
+            }
         }
         assert!(begun.elapsed() < PATIENCE, "not answered");
         thread::sleep(Duration::from_millis(100));
@@ -68,8 +71,9 @@ struct Client<'a> {
     number: usize,
     random: StdRng,
     server: &'a Mutex<TestServer>,
+    kills: &'a Kills,
     paths: BTreeMap<String, Path>,
-    deletes: bool,
+    is_beside_version_1: bool,
 }
 
 /// What a client did to a path.
@@ -91,8 +95,8 @@ impl Client<'_> {
             let begun = time_of_day();
             let known = self.paths.entry(path).or_default();
             let request = |method: &str| self.server.lock().unwrap().request(method, &target);
-            if self.deletes && self.random.random_ratio(1, 4) {
-                let status = until_done(&request("DELETE"), &[200, 404]).status;
+            if !self.is_beside_version_1 && self.random.random_ratio(1, 4) {
+                let status = until_done(&request("DELETE"), self.kills, &[200, 404]).status;
                 known.history.push(format!("{begun}-{} DELETE @{stamp} {status}", time_of_day()));
                 known.contents.clear();
             } else {
@@ -102,11 +106,13 @@ impl Client<'_> {
                 let request = request("PUT").header("Content-Encoding", "gzip");
                 let request = request.header("SHA256-Checksum", &sha256(&content));
                 let request = request.header("Logical-Size", &content.len().to_string()).body(gzip(&content, 6));
-                let answer = until_done(&request, &[200]);
+                let answer = until_done(&request, self.kills, &[200]);
                 let now = version(&answer);
                 known.history.push(format!("{begun}-{} PUT {number} @{stamp} now {now}", time_of_day()));
                 // Only version 1 ever has a newer one: that of a write during which it was killed.
-                if now == shown_hour(stamp) {
+                let is_newest = now == shown_hour(stamp);
+                assert!(is_newest || self.is_beside_version_1, "{target}: {:#?}", known.history);
+                if is_newest {
                     known.contents.clear();
                 }
                 known.contents.push(content);
@@ -246,14 +252,24 @@ fn both_sides_end_equal<Old: OldSide>(build: impl FnOnce(&Old) -> Builder) {
     for Fixed { path, content, .. } in &fixed {
         old.store(path, content);
     }
-    let server = Mutex::new(build(&old).start());
-    let (done, kills, ends) = (Counter::default(), Kills::default(), Instant::now() + TIME);
+    let (done, kills) = (Counter::default(), Kills::default());
+    let server = Mutex::new(build(&old).env("MIGRATION_MAX_CONCURRENCY", 1).start());
+    let kill_ours = || {
+        let mut server = server.lock().unwrap();
+        Kills::next(&kills.ours);
+        server.signal(Signal::KILL);
+        server.wait();
+        server.start_again();
+        Kills::next(&kills.ours);
+    };
+    let ends = Instant::now() + TIME;
     let random_of = |number: usize| StdRng::seed_from_u64(seed.wrapping_add(number as u64 + 1));
     let (paths, told_to_readers) = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
-                let (random, deletes) = (random_of(number), Old::IS_COMPLETE);
-                let client = Client { number, random, server: &server, paths: BTreeMap::new(), deletes };
+                let (random, is_beside_version_1) = (random_of(number), !Old::IS_COMPLETE);
+                let paths = BTreeMap::new();
+                let client = Client { number, random, server: &server, kills: &kills, paths, is_beside_version_1 };
                 let done = &done;
                 scope.spawn(move || client.run(ends, done))
             })
@@ -265,6 +281,8 @@ fn both_sides_end_equal<Old: OldSide>(build: impl FnOnce(&Old) -> Builder) {
                 scope.spawn(move || reader.run(ends))
             })
             .collect();
+        eventually("it copies", || (told(&server.lock().unwrap())["phase"] == "copying").then_some(()));
+        kill_ours();
         while Instant::now() < ends {
             thread::sleep(Duration::from_millis(random.random_range(500..2500)));
             if random.random_bool(0.5) {
@@ -274,18 +292,18 @@ fn both_sides_end_equal<Old: OldSide>(build: impl FnOnce(&Old) -> Builder) {
                 thread::sleep(Duration::from_millis(random.random_range(0..1500)));
                 old.comes_back();
             } else {
-                let mut server = server.lock().unwrap();
-                Kills::next(&kills.ours);
-                server.signal(Signal::KILL);
-                server.wait();
-                server.start_again();
-                Kills::next(&kills.ours);
+                kill_ours();
             }
         }
         let paths: BTreeMap<String, Path> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
         (paths, readers.into_iter().map(|reader| reader.join().unwrap()).sum::<usize>())
     });
     let server = server.into_inner().unwrap();
+    let is_cut = |line: &str| {
+        let (_, state) = line.split_once("the migration goes on state=")?;
+        (state.starts_with("copying") || !state.contains("settled=0")).then_some(())
+    };
+    assert!(server.log().lines().any(|line| is_cut(line).is_some()), "no kill met the copy");
     eprintln!("{} writes by {CLIENTS} clients, {told_to_readers} reads answered", done.get());
     all_told(&server, 240);
     eventually("the copy is done", || {

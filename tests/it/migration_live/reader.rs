@@ -23,7 +23,8 @@ impl Kills {
         count.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn now(&self) -> [usize; 2] {
+    /// Both counts, ours first.
+    pub fn now(&self) -> [usize; 2] {
         [self.ours.load(Ordering::SeqCst), self.theirs.load(Ordering::SeqCst)]
     }
 }

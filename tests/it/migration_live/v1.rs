@@ -4,15 +4,16 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use s3dedup_actors::testkit::filetracker::FirstFiletracker;
 
-use super::world::{Watcher, all_copied, all_told, beside, delete, our_file, put, told};
+use super::world::{Watcher, all_copied, all_told, beside, delete, our_file, put, told, version};
 use crate::support::content::shown;
-use crate::support::{Noise, TestServer, eventually};
+use crate::support::{Noise, Request, TestServer, eventually};
 
 fn store(dir: &Path, name: &str, offset: u64, content: &[u8]) {
     let path = dir.join("files").join(name);
@@ -180,6 +181,55 @@ fn the_directory_and_the_server_go_together() {
     let compared = server.run(&["compare", "--v1-directory", old.dir().to_str().unwrap(), "--deep", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&compared.stdout).unwrap();
     assert_eq!((&report["different"], &report["differences"][0]["name"]), (&1.into(), &"d/4".into()), "{report}");
+}
+
+#[test]
+fn the_way_back_to_version_1_has_every_write_but_no_deletion() {
+    let old = FirstFiletracker::start();
+    for number in 0..5 {
+        store(old.dir(), &format!("old/{number}"), 1, b"before");
+    }
+    let mut server = beside(&old.url(), "proxy").start();
+    for number in 0..10 {
+        put(&server, &format!("new/{number}"), 2, format!("written {}", number % 4).as_bytes()).assert_status(200);
+    }
+    put(&server, "old/0", 2, b"replaced").assert_status(200);
+    for path in ["old/1", "new/1"] {
+        assert_eq!(delete(&server, path, 3).status, 200, "{path}");
+    }
+    all_told(&server, 60);
+    server.stop();
+    // What clients find who are given the old server's address again.
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, old.port()));
+    let there = |path: &str| {
+        let answer = Request::new(address, "GET", &format!("/files/{path}")).send();
+        let version = answer.assert_status(200).header("last-modified").unwrap().replace("GMT", "-0000");
+        (version, answer.body)
+    };
+    for number in (0..10).filter(|number| *number != 1) {
+        let content = format!("written {}", number % 4).into_bytes();
+        assert_eq!(there(&format!("new/{number}")), (shown(2), content));
+    }
+    assert_eq!(there("old/0"), (shown(2), b"replaced".to_vec()));
+    assert_eq!(there("old/2"), (shown(1), b"before".to_vec()));
+    // So far it goes: what was deleted is there as it was.
+    assert_eq!(there("old/1"), (shown(1), b"before".to_vec()));
+    assert_eq!(there("new/1"), (shown(2), b"written 1".to_vec()));
+    // They go on there, and come forth again.
+    for path in ["old/3", "new/1"] {
+        let request = Request::new(address, "PUT", &format!("/files/{path}")).header("Last-Modified", &shown(9));
+        request.body(b"written there").send().assert_status(200);
+    }
+    server.start_again();
+    let here = |path: &str| {
+        let answer = server.request("GET", &format!("/files/{path}")).header("Accept-Encoding", "identity").send();
+        (answer.status == 200).then(|| (version(&answer), answer.body))
+    };
+    for path in ["old/3", "new/1"] {
+        assert_eq!(here(path), Some((shown(9), b"written there".to_vec())), "{path}");
+    }
+    assert_eq!(here("old/1"), None, "it was deleted here, and nobody stored it since");
+    assert_eq!(here("old/0"), Some((shown(2), b"replaced".to_vec())));
 }
 
 #[test]

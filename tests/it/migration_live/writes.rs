@@ -1,6 +1,6 @@
 //! Writes reach both servers, whatever happens to the old one meanwhile.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use s3dedup_actors::testkit::filetracker::OldFiletracker;
@@ -72,6 +72,46 @@ fn writes_while_the_old_server_is_down_reach_it_later() {
     assert_eq!(old_file(&old, "back").unwrap(), (shown(3), b"again".to_vec()));
     assert_eq!(old_file(&old, "replaced").unwrap(), (shown(7), b"newer".to_vec()));
     assert_eq!(our_file(&server, "back").unwrap().1, b"again");
+}
+
+#[test]
+fn an_old_server_that_falls_silent_keeps_no_client_waiting_and_is_told_later() {
+    let old = OldFiletracker::start();
+    for path in ["replaced", "gone"] {
+        old_put(&old, path, 1, b"theirs");
+    }
+    let server = beside(&old.url(), "proxy").start();
+    old.falls_silent();
+    let mut waited = Vec::new();
+    let mut in_time = |what: &str, status: u16, begun: Instant| {
+        assert_eq!(status, 200, "{what}");
+        waited.push((what.to_owned(), begun.elapsed()));
+        // Documented are 3 s for telling, and as many for looking. The machine may be busy.
+        assert!(begun.elapsed() < Duration::from_secs(20), "{waited:?}");
+    };
+    for (path, offset) in [("new", 2), ("replaced", 5)] {
+        let begun = Instant::now();
+        in_time(path, put(&server, path, offset, b"ours").status, begun);
+    }
+    let begun = Instant::now();
+    in_time("gone", delete(&server, "gone", 5).status, begun);
+    // Also when it is known to be silent.
+    let begun = Instant::now();
+    in_time("later", put(&server, "later", 6, b"ours").status, begun);
+    eprintln!("{waited:?}");
+    eventually("what waits is shown", || {
+        let waits = &told(&server)["old_server"]["second_writes"];
+        (waits["waiting"] == 4 && waits["oldest_seconds"].is_number()).then_some(())
+    });
+    assert_eq!(our_file(&server, "new").unwrap(), (shown(2), b"ours".to_vec()));
+    assert!(our_file(&server, "gone").is_none());
+    old.speaks_again();
+    all_told(&server, 120);
+    for (path, offset) in [("new", 2), ("replaced", 5), ("later", 6)] {
+        let ours = (shown(offset), b"ours".to_vec());
+        assert_eq!((our_file(&server, path).unwrap(), old_file(&old, path).unwrap()), (ours.clone(), ours), "{path}");
+    }
+    assert!(our_file(&server, "gone").is_none() && old_file(&old, "gone").is_none());
 }
 
 #[test]
@@ -188,4 +228,21 @@ fn a_write_is_not_refused_for_a_version_that_may_not_be_the_real_one() {
     assert_eq!((our_file(&server, "flux").unwrap(), old_file(&old, "flux").unwrap()), (ours.clone(), ours));
     let newer = old_file(&old, "newer").unwrap();
     assert_eq!((our_file(&server, "newer").unwrap(), newer.1.as_slice()), (newer.clone(), &b"theirs"[..]));
+}
+
+#[test]
+fn a_write_replaces_what_the_old_server_has_with_a_fraction_of_the_same_second_for_its_version() {
+    let old = OldFiletracker::start();
+    let server = beside(&old.url(), "proxy").start();
+    for (path, nanoseconds) in [("same", 0), ("fraction", 500_000_000)] {
+        old_put(&old, path, 5, b"theirs, longer");
+        let time = Timespec { tv_sec: 5, tv_nsec: nanoseconds };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, old.data().join("links").join(path), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        put(&server, path, 5, b"ours").assert_status(200);
+    }
+    all_told(&server, 60);
+    for path in ["same", "fraction"] {
+        assert_eq!(old_file(&old, path), our_file(&server, path), "{path}");
+    }
 }
