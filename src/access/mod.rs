@@ -123,6 +123,11 @@ impl Access {
         self.0.as_ref().map_or(0, |guarded| guarded.table().len())
     }
 
+    /// What people call this token, if it is one of ours.
+    pub fn name_of(&self, token: &str) -> Option<String> {
+        self.0.as_ref()?.table().find(token).map(|entry| entry.name.clone())
+    }
+
     /// Reads the file again. When it is bad nothing changes, and the reason is one line.
     pub fn reload(&self) -> Result<(), String> {
         let Some(guarded) = &self.0 else { return Ok(()) };
@@ -138,7 +143,7 @@ impl Access {
         let role = match presented {
             Presented::Nothing => return Err(Refusal::Missing),
             Presented::Malformed => None,
-            Presented::Token(token) => guarded.table().role_of(token),
+            Presented::Token(token) => guarded.table().find(token).map(|entry| entry.role),
         };
         match role {
             Some(has) if has >= needs => Ok(()),

@@ -67,15 +67,15 @@ impl Table {
         &self.0
     }
 
-    /// What this token allows; `None` when it is not known. Takes the same time whichever it is.
-    pub fn role_of(&self, token: &str) -> Option<Role> {
+    /// What is known of this token; `None` when it is none of ours. Takes the same time whichever it is.
+    pub fn find(&self, token: &str) -> Option<&Entry> {
         let presented = digest(token);
         let mut found = NONE;
         for (at, entry) in (0_u32..).zip(&self.0) {
             // Every digest is compared to its end, and none ends the search.
             found.conditional_assign(&at, entry.digest.ct_eq(&presented));
         }
-        self.0.get(usize::try_from(found).ok()?).map(|entry| entry.role)
+        self.0.get(usize::try_from(found).ok()?)
     }
 }
 
@@ -127,15 +127,19 @@ mod tests {
         }
     }
 
+    fn role_of(table: &Table, token: &str) -> Option<Role> {
+        table.find(token).map(|entry| entry.role)
+    }
+
     #[test]
     fn comments_spaces_and_line_ends_of_other_systems_are_fine() {
         let token = Token::random().unwrap();
         let text = format!("\u{20}# x\r\n\r\n\t{}  \r\n", token.line("a", Role::ReadWrite).replace(' ', "\t "));
         let table = Table::parse(&text).unwrap();
         assert_eq!(table.len(), 1);
-        assert_eq!(table.role_of(token.reveal()), Some(Role::ReadWrite));
-        assert_eq!(table.role_of(&token.reveal().to_uppercase()), None);
-        assert_eq!(Table::parse("").unwrap().role_of(""), None);
+        assert_eq!(role_of(&table, token.reveal()), Some(Role::ReadWrite));
+        assert_eq!(role_of(&table, &token.reveal().to_uppercase()), None);
+        assert_eq!(role_of(&Table::parse("").unwrap(), ""), None);
     }
 
     #[test]
@@ -145,8 +149,8 @@ mod tests {
         let lines = tokens.iter().enumerate().map(|(at, token)| token.line(&format!("t{at}"), role(at)) + "\n");
         let table = Table::parse(&lines.collect::<String>()).unwrap();
         for at in [0, 50, 99] {
-            assert_eq!(table.role_of(tokens[at].reveal()), Some(role(at)));
+            assert_eq!(role_of(&table, tokens[at].reveal()), Some(role(at)));
         }
-        assert_eq!(table.role_of(Token::random().unwrap().reveal()), None);
+        assert_eq!(role_of(&table, Token::random().unwrap().reveal()), None);
     }
 }

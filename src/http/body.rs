@@ -1,7 +1,9 @@
 //! Receiving request bodies: piece by piece, within limits of time.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -45,25 +47,47 @@ impl DrainLimits {
     pub const STALE: Self = Self { bytes_max: 4 << 30, time_max: Duration::from_secs(600) };
 }
 
+/// How much of a request's body was read. Clones are the same one, so that it can be seen how much was thrown away at last.
+#[derive(Clone, Default)]
+pub struct Received(Rc<Cell<u64>>);
+
+impl Received {
+    /// Bytes, so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.get()
+    }
+
+    fn add(&self, piece: &Bytes) {
+        self.0.set(self.0.get() + piece.len() as u64);
+    }
+}
+
 /// A request body on its way in.
 pub struct Incoming {
     payload: web::Payload,
     pace: Pace,
     window_bytes: u64,
     window_waited: Duration,
-    received: u64,
+    received: Received,
     ended: bool,
 }
 
 impl Incoming {
     /// Takes the body over; nothing is read yet.
     pub fn new(payload: web::Payload, pace: Pace) -> Self {
-        Self { payload, pace, window_bytes: 0, window_waited: Duration::ZERO, received: 0, ended: false }
+        Self {
+            payload,
+            pace,
+            window_bytes: 0,
+            window_waited: Duration::ZERO,
+            received: Received::default(),
+            ended: false,
+        }
     }
 
-    /// Bytes that were read so far.
-    pub fn received(&self) -> u64 {
-        self.received
+    /// How much was read so far, and will have been.
+    pub fn received(&self) -> Received {
+        self.received.clone()
     }
 
     /// The next piece, `None` at the proper end. A body that breaks off or comes too slowly fails.
@@ -77,7 +101,7 @@ impl Incoming {
         };
         match piece {
             Some(Ok(piece)) => {
-                self.received += piece.len() as u64;
+                self.received.add(&piece);
                 self.account(piece.len() as u64, asked.elapsed())?;
                 Ok(Some(piece))
             }
@@ -110,16 +134,15 @@ impl Incoming {
     pub async fn discard(&mut self, limits: DrainLimits) -> Result<(), Failure> {
         if !self.ended {
             let payload = &mut self.payload;
-            let mut state = Draining::new(limits);
+            let mut state = Draining::new(limits, self.received.clone());
             self.ended = std::future::poll_fn(|cx| state.poll(payload, cx)).await;
-            self.received += limits.bytes_max - state.bytes_left;
         }
         if self.ended { Ok(()) } else { Err(Failure::too_slow("the body is not wanted and does not end")) }
     }
 
     /// Throws the rest away, while something else goes on.
     pub fn drain(self, limits: DrainLimits) -> Drain {
-        let state = (!self.ended).then(|| Draining::new(limits));
+        let state = (!self.ended).then(|| Draining::new(limits, self.received));
         Drain { payload: self.payload, state }
     }
 }
@@ -157,21 +180,25 @@ impl Drain {
 struct Draining {
     deadline: Pin<Box<Sleep>>,
     bytes_left: u64,
+    received: Received,
 }
 
 impl Draining {
-    fn new(limits: DrainLimits) -> Self {
-        Self { deadline: Box::pin(sleep(limits.time_max)), bytes_left: limits.bytes_max }
+    fn new(limits: DrainLimits, received: Received) -> Self {
+        Self { deadline: Box::pin(sleep(limits.time_max)), bytes_left: limits.bytes_max, received }
     }
 
     /// Ready with whether the body ended, or with `false` at a limit.
     fn poll(&mut self, payload: &mut web::Payload, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
             match Pin::new(&mut *payload).poll_next(cx) {
-                Poll::Ready(Some(Ok(piece))) => match self.bytes_left.checked_sub(piece.len() as u64) {
-                    Some(left) => self.bytes_left = left,
-                    None => return Poll::Ready(false),
-                },
+                Poll::Ready(Some(Ok(piece))) => {
+                    self.received.add(&piece);
+                    match self.bytes_left.checked_sub(piece.len() as u64) {
+                        Some(left) => self.bytes_left = left,
+                        None => return Poll::Ready(false),
+                    }
+                }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(true),
                 Poll::Pending if self.deadline.as_mut().poll(cx).is_ready() => return Poll::Ready(false),
                 Poll::Pending => return Poll::Pending,

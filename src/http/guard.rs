@@ -86,6 +86,14 @@ impl Guard {
         })
     }
 
+    /// What people call the token that the request shows, if it is one of ours.
+    pub(super) fn token_name(&self, request: &HttpRequest) -> Option<String> {
+        match Credentials::of(request.headers()) {
+            Credentials::Token(token) => self.access.name_of(&token),
+            Credentials::None | Credentials::Malformed => None,
+        }
+    }
+
     /// The address of the client, as far as it can be told.
     pub(super) fn sender(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());

@@ -127,9 +127,9 @@ async fn serve_for(
 ) -> HttpResponse {
     let begun = Instant::now();
     let mut body = Incoming::new(payload, front.pace);
-    let access = front.access_log.then(|| Access::begin(&request, front.guard.sender(&request), behalf.clone(), begun));
+    let access =
+        front.access_log.then(|| Access::begin(&request, &front.guard, behalf.clone(), begun, body.received()));
     let (endpoint, answer) = answer(&front, &request, &mut body).await;
-    let received = body.received();
     let mut close = front.stopping.is_announced();
     let mut response = match answer {
         Ok(response) => response,
@@ -153,7 +153,7 @@ async fn serve_for(
         head.set_connection_type(ConnectionType::Close);
     }
     match access {
-        Some(access) => access.follow(response, received),
+        Some(access) => access.follow(response),
         None => response,
     }
 }

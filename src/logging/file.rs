@@ -3,6 +3,7 @@
 //! The crate file-rotate was looked at: it panics where a folder cannot be made, silently loses what is written while a file
 //! cannot be opened, and never notices that a file was moved away.
 
+use std::fmt;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -13,8 +14,10 @@ use super::line::timestamp;
 
 /// How often it is looked whether the file is still where it was.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Files of the same second.
-const SAME_SECOND_MAX: u32 = 1000;
+/// Digits of the number of a file, as files of one second have it; more when these do not do.
+const NUMBER_DIGITS: usize = 3;
+/// More are no number of ours.
+const NUMBER_DIGITS_MAX: usize = 9;
 const DAY_SECONDS: u64 = 86_400;
 /// Names of files and addresses of clients are not for everybody on the machine.
 const MODE: u32 = 0o640;
@@ -22,8 +25,8 @@ const MODE: u32 = 0o640;
 /// When a file is put aside and a new one begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rotation {
-    /// With the first line of a day, in UTC.
-    Daily,
+    /// With the first line of a day, in UTC, and before it gets larger than so many bytes.
+    Daily(u64),
     /// Before it gets larger than so many bytes.
     Size(u64),
     /// By others: a file that was moved away is begun anew.
@@ -67,6 +70,8 @@ impl LogFile {
             Some(open) if !self.was_moved(&open, now) => open,
             _ => self.opened()?,
         };
+        // others may have truncated it
+        open.bytes = open.file.metadata()?.len();
         if self.is_due(&open, lines.len() as u64, now) {
             match self.put_aside(&open) {
                 Ok(()) => {
@@ -86,8 +91,7 @@ impl LogFile {
             open.looked = now;
         }
         if let Err(error) = open.file.write_all(lines) {
-            // half a line would spoil the next one; if this fails, too, opening sees to it
-            let _ = open.file.set_len(open.bytes);
+            take_back(&open.file, open.bytes);
             return Err(error);
         }
         (open.bytes, open.last) = (open.bytes + lines.len() as u64, now);
@@ -103,10 +107,11 @@ impl LogFile {
 
     fn is_due(&self, open: &Open, more: u64, now: SystemTime) -> bool {
         let is_empty = open.bytes == 0;
+        let is_full = |bytes_max| open.bytes + more > bytes_max;
         !is_empty
             && match self.rotation {
-                Rotation::Daily => day(now) > day(open.last),
-                Rotation::Size(bytes_max) => open.bytes + more > bytes_max,
+                Rotation::Daily(bytes_max) => day(now) > day(open.last) || is_full(bytes_max),
+                Rotation::Size(bytes_max) => is_full(bytes_max),
                 Rotation::Never => false,
             }
     }
@@ -140,13 +145,13 @@ impl LogFile {
 
     /// Renames the file after the time of its last line, and removes the oldest of its kind.
     fn put_aside(&self, open: &Open) -> io::Result<()> {
-        let stem = suffix(open.last);
-        let names = (0..SAME_SECOND_MAX).map(|number| match number {
-            0 => stem.clone(),
-            number => format!("{stem}-{number:03}"),
-        });
-        let free = names.map(|suffix| self.beside(&suffix)).find(|path| !path.exists());
-        fs::rename(&self.path, free.ok_or_else(|| io::Error::other("too many files of one second"))?)?;
+        let now = Place { second: suffix(open.last), number: 0 };
+        let place = match self.aside()?.pop() {
+            // also when the clock went back: the newest is last in any case, and no name comes twice
+            Some((newest, _)) if newest.second >= now.second => Place { number: newest.number + 1, ..newest },
+            _ => now,
+        };
+        fs::rename(&self.path, self.beside(&place.to_string()))?;
         self.remove_old();
         Ok(())
     }
@@ -163,7 +168,7 @@ impl LogFile {
             Ok(aside) => aside,
             Err(error) => return log::warn!(error:%; "old log files cannot be listed"),
         };
-        for old in aside.iter().rev().skip(self.keep) {
+        for (_, old) in aside.iter().rev().skip(self.keep) {
             if let Err(error) = fs::remove_file(old)
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -173,7 +178,7 @@ impl LogFile {
     }
 
     /// What was put aside, the oldest first. Nothing else that is called alike.
-    fn aside(&self) -> io::Result<Vec<PathBuf>> {
+    fn aside(&self) -> io::Result<Vec<(Place, PathBuf)>> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let Some(name) = self.path.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
         let mut aside = Vec::new();
@@ -181,8 +186,8 @@ impl LogFile {
             let entry = entry?;
             let file_name = entry.file_name();
             let suffix = file_name.to_str().and_then(|text| text.strip_prefix(name)?.strip_prefix('.'));
-            if suffix.is_some_and(is_suffix) {
-                aside.push(entry.path());
+            if let Some(place) = suffix.and_then(Place::parse) {
+                aside.push((place, entry.path()));
             }
         }
         aside.sort();
@@ -205,11 +210,46 @@ fn suffix(at: SystemTime) -> String {
     digits + "Z"
 }
 
-fn is_suffix(text: &str) -> bool {
-    let (stem, number) = text.split_once('-').unwrap_or((text, "001"));
-    let is_number = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-    let days_and_time = stem.strip_suffix('Z').and_then(|stem| stem.split_once('T'));
-    days_and_time.is_some_and(|(days, time)| is_number(days, 8) && is_number(time, 6)) && is_number(number, 3)
+/// Where a file stands among those that were put aside: `20261121T235958Z`, and of the same second `20261121T235958Z-001`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Place {
+    second: String,
+    number: u32,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let (second, number) = match text.split_once('-') {
+            Some((second, number)) => {
+                let is_ours = (NUMBER_DIGITS..=NUMBER_DIGITS_MAX).contains(&number.len()) && digits(number);
+                (second, number.parse().ok().filter(|_| is_ours)?)
+            }
+            None => (text, 0),
+        };
+        let (days, time) = second.strip_suffix('Z')?.split_once('T')?;
+        let is_second = days.len() == 8 && time.len() == 6 && digits(days) && digits(time);
+        is_second.then(|| Self { second: second.to_owned(), number })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.second)?;
+        match self.number {
+            0 => Ok(()),
+            number => write!(f, "-{number:0NUMBER_DIGITS$}"),
+        }
+    }
+}
+
+/// Makes a file as long as it was before lines of which only a part got into it: half a line would spoil the next one. If
+/// this fails, too, opening sees to it.
+fn take_back(file: &File, bytes: u64) {
+    // a file that others truncated meanwhile would get a hole of zeros
+    if file.metadata().is_ok_and(|there| there.len() > bytes) {
+        let _ = file.set_len(bytes);
+    }
 }
 
 #[cfg(test)]
@@ -266,29 +306,103 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_is_removed_however_many_files_a_second_has() {
+        let case = Case::new();
+        let mut file = case.file(Rotation::Size(10), 2);
+        for number in 0..20 {
+            file.write(format!("line{number:02}\n").as_bytes(), at(0, 0)).unwrap();
+        }
+        assert_eq!((case.text().as_str(), case.aside()), ("line19\n", vec!["line17\n".into(), "line18\n".into()]));
+        // the next process goes on where this one was
+        drop(file);
+        let mut file = case.file(Rotation::Size(10), 2);
+        file.write(b"line20\n", at(0, 0)).unwrap();
+        file.write(b"line21\n", at(0, 0)).unwrap();
+        assert_eq!((case.text().as_str(), case.aside()[1].as_str()), ("line21\n", "line20\n"));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_make_the_newest_the_oldest() {
+        let case = Case::new();
+        let mut file = case.file(Rotation::Size(10), 2);
+        for number in 0..8 {
+            file.write(format!("line{number}\n").as_bytes(), at(1, 10 - number)).unwrap();
+        }
+        assert_eq!((case.text().as_str(), case.aside()), ("line7\n", vec!["line5\n".into(), "line6\n".into()]));
+    }
+
+    #[test]
+    fn a_file_that_others_truncated_counts_as_it_is() {
+        let case = Case::new();
+        let mut file = case.file(Rotation::Size(10), 2);
+        file.write(b"line0\n", at(0, 0)).unwrap();
+        fs::write(&case.path, "").unwrap();
+        file.write(b"line1\n", at(0, 0)).unwrap();
+        assert_eq!((case.text().as_str(), case.aside().len()), ("line1\n", 0));
+    }
+
+    #[test]
     fn every_day_has_a_file_over_restarts_too() {
         let case = Case::new();
-        let mut file = case.file(Rotation::Daily, 5);
+        let mut file = case.file(Rotation::Daily(1000), 5);
         file.write(b"a\n", at(0, 0)).unwrap();
         file.write(b"b\n", at(0, 60)).unwrap();
         file.write(b"c\n", at(1, 0)).unwrap();
         assert_eq!((case.text().as_str(), case.aside()), ("c\n", vec!["a\nb\n".to_owned()]));
         drop(file);
         // the file's own time is that of the test, two days earlier
-        case.file(Rotation::Daily, 5).write(b"d\n", at(2, 0)).unwrap();
+        case.file(Rotation::Daily(1000), 5).write(b"d\n", at(2, 0)).unwrap();
         assert_eq!((case.text().as_str(), case.aside().len()), ("d\n", 2));
         let mut names: Vec<_> = fs::read_dir(case.dir.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
         names.sort();
-        assert!(names[1..].iter().all(|name| is_suffix(name.to_str().unwrap().strip_prefix("log.json.").unwrap())));
+        let place = |name: &str| Place::parse(name.strip_prefix("log.json.").unwrap());
+        assert!(names[1..].iter().all(|name| place(name.to_str().unwrap()).is_some()));
+    }
+
+    #[test]
+    fn a_day_of_too_much_has_several_files() {
+        let case = Case::new();
+        let mut file = case.file(Rotation::Daily(10), 2);
+        for number in 0..9 {
+            file.write(format!("line{number}\n").as_bytes(), at(0, number / 3)).unwrap();
+        }
+        assert_eq!((case.text().as_str(), case.aside()), ("line8\n", vec!["line6\n".into(), "line7\n".into()]));
+    }
+
+    #[test]
+    fn places_sort_by_time_and_then_by_number() {
+        let texts = ["20261121T235958Z", "20261121T235958Z-001", "20261121T235958Z-999", "20261121T235958Z-1000"];
+        let places = texts.map(|text| Place::parse(text).unwrap());
+        assert!(places.is_sorted());
+        assert_eq!(places.each_ref().map(Place::to_string), texts);
+        assert!(Place::parse("20261121T235959Z") > Place::parse(texts[3]));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_only_ever_shortened() {
+        let case = Case::new();
+        let file = File::options().create(true).append(true).open(&case.path).unwrap();
+        fs::write(&case.path, "whole\nhal").unwrap();
+        take_back(&file, 6);
+        assert_eq!(case.text(), "whole\n");
+        // it was truncated after it was looked at
+        take_back(&file, 100);
+        assert_eq!(case.text(), "whole\n");
     }
 
     #[test]
     fn what_is_only_called_alike_is_left_alone() {
         let case = Case::new();
-        let others = ["log.json.gz", "log.json.20261121T235958Z.gz", "log.json.2026", "log.json.20261121T235958Z-1"];
+        let others = [
+            "log.json.gz",
+            "log.json.20261121T235958Z.gz",
+            "log.json.2026",
+            "log.json.20261121T235958Z-1",
+            "log.json.20261121T235958Z-+01",
+        ];
         for other in others {
             fs::write(case.dir.path().join(other), "").unwrap();
-            assert!(!is_suffix(other.strip_prefix("log.json.").unwrap()));
+            assert_eq!(Place::parse(other.strip_prefix("log.json.").unwrap()), None);
         }
         let mut file = case.file(Rotation::Size(1), 1);
         for number in 0..5 {

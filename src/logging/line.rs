@@ -1,5 +1,6 @@
 //! One record as one line.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,12 @@ const MEMBERS: [&str; 5] = ["timestamp", "level", "target", "message", "request_
 
 /// The field that people read line by line.
 pub const BACKTRACE: &str = "backtrace";
+
+/// Bytes of a field; what is longer is cut. Clients choose what some of them hold, and nobody may fill the disk with them.
+const FIELD_MAX: usize = 2 << 10;
+const BACKTRACE_MAX: usize = 64 << 10;
+/// Bytes of a message.
+const MESSAGE_MAX: usize = 8 << 10;
 
 /// A JSON object: timestamp, level, target, message, the request if there is one, then the fields. No line break in it.
 pub fn json(record: &Record<'_>, now: SystemTime, behalf: &Behalf) -> String {
@@ -38,8 +45,8 @@ fn write_json(
     line.serialize_entry("level", &record.level().as_str().to_ascii_lowercase())?;
     line.serialize_entry("target", record.target())?;
     match record.args().as_str() {
-        Some(message) => line.serialize_entry("message", message)?,
-        None => line.serialize_entry("message", &record.args().to_string())?,
+        Some(message) => line.serialize_entry("message", &cut(message, MESSAGE_MAX))?,
+        None => line.serialize_entry("message", &cut(&record.args().to_string(), MESSAGE_MAX))?,
     }
     if let Some(id) = behalf.id() {
         line.serialize_entry("request_id", id.as_str())?;
@@ -54,7 +61,7 @@ fn write_json(
 /// A line for people: what a JSON line has, as `key=value` after the message. Only a backtrace takes more lines, indented.
 pub fn human(record: &Record<'_>, now: SystemTime, level: &str, behalf: &Behalf) -> String {
     // a name or a path with a line break in it must not pass for a second line
-    let message = one_line(&record.args().to_string());
+    let message = one_line(&cut(&record.args().to_string(), MESSAGE_MAX));
     let mut text = format!("{} {level} {} {message}", timestamp(now), record.target());
     let mut below = String::new();
     for (key, value) in fields(record) {
@@ -74,6 +81,14 @@ pub fn human(record: &Record<'_>, now: SystemTime, level: &str, behalf: &Behalf)
     text + &below
 }
 
+/// A text that is too long is cut, and tells how long it was.
+fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return text.into();
+    }
+    format!("{}…({} bytes)", &text[..text.floor_char_boundary(bytes_max)], text.len()).into()
+}
+
 /// Whether a value needs no quotes to be told from what follows.
 fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"=\\".contains(&byte))
@@ -89,6 +104,7 @@ pub fn timestamp(at: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
+/// Those that have a value.
 fn fields(record: &Record<'_>) -> Vec<(String, serde_json::Value)> {
     let mut fields = Fields(Vec::new());
     // none of the two visitors fails
@@ -102,7 +118,15 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let mut field = Field(serde_json::Value::Null);
         value.visit(&mut field)?;
-        self.0.push((key.as_str().to_owned(), field.0));
+        let key = key.as_str();
+        match field.0 {
+            serde_json::Value::Null => {}
+            serde_json::Value::String(text) => {
+                let text = cut(&text, if key == BACKTRACE { BACKTRACE_MAX } else { FIELD_MAX }).into_owned();
+                self.0.push((key.to_owned(), text.into()));
+            }
+            value => self.0.push((key.to_owned(), value)),
+        }
         Ok(())
     }
 }
@@ -203,6 +227,25 @@ mod tests {
         assert_eq!((&json["request_id"], &json["request_id_"]), (&"4f-2a".into(), &"c".into()));
         assert!(human.contains("message=\"b\\nforged\"") && human.contains("x=\"1 y=2\" empty=\"\""), "{human}");
         assert_eq!(human.lines().count(), 1);
+    }
+
+    #[test]
+    fn long_texts_are_cut_and_tell_so() {
+        let long = "ż".repeat(30_000);
+        let (human, json) = lines(&long, &[("path", long.as_str()), ("a", "b")], &somebody());
+        let path = json["path"].as_str().unwrap();
+        assert!(path.starts_with("żż") && path.ends_with("ż…(60000 bytes)") && path.len() < FIELD_MAX + 100, "{path}");
+        assert!(json["message"].as_str().unwrap().ends_with("ż…(60000 bytes)") && json["a"] == "b", "{json}");
+        assert!(human.len() < FIELD_MAX + MESSAGE_MAX + 500 && human.ends_with(" a=b request_id=4f-2a"), "{human}");
+        let odd = format!("a{long}");
+        let (_, json) = lines("", &[("path", odd.as_str())], &somebody());
+        assert!(json["path"].as_str().unwrap().ends_with("ż…(60001 bytes)"));
+    }
+
+    #[test]
+    fn a_field_without_a_value_is_left_out() {
+        let (human, json) = lines("a", &[("nobody", Value::null()), ("b", Value::from(1))], &somebody());
+        assert!(human.ends_with(" a b=1 request_id=4f-2a") && json.as_object().unwrap().len() == 6, "{human} {json}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn init(logging: &Logging) {
 pub fn init_server(logging: &Logging) -> Flush {
     let file = logging.json_path.as_ref().map(|path| {
         let rotation = match logging.json_rotate {
-            Rotate::Daily => Rotation::Daily,
+            Rotate::Daily => Rotation::Daily(logging.json_max_bytes),
             Rotate::Size => Rotation::Size(logging.json_max_bytes),
             Rotate::Never => Rotation::Never,
         };

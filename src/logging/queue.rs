@@ -17,8 +17,8 @@ use super::file::LogFile;
 const LINES_MAX: usize = 8192;
 /// Their bytes, together.
 const BYTES_MAX: usize = 8 << 20;
-/// What is written at once, at most, and one line more.
-const CHUNK: usize = 64 << 10;
+/// What is written at once, at most, and one line more. Together less than the smallest limit of a file's size.
+const CHUNK: usize = 32 << 10;
 /// How often a file that cannot be written is tried.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 

@@ -267,6 +267,107 @@ fn the_access_log_tells_what_was_asked_and_what_came_of_it() {
     assert_eq!((&missing["status"], &missing["complete"]), (&404.into(), &true.into()));
 }
 
+/// A token of this name and role.
+fn new_token(file: &Path, name: &str, role: &str) -> String {
+    let arguments = ["token", "new", "--role", role, "--name", name, "--file", file.to_str().unwrap()];
+    let made = TestServer::builder().prepare().run(&arguments);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    String::from_utf8(made.stdout).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn the_access_log_tells_whose_token_it_was_and_what_a_refusal_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens");
+    let (writer, reader) = (new_token(&file, "deployer", "read-write"), new_token(&file, "a-judge", "read-only"));
+    let builder = json(TestServer::builder()).env("ACCESS_LOG", true).env("ACCESS_TOKENS_FILE", file.display());
+    let mut server = builder.start();
+    let shown = |request: Request, token: &str| request.header("Authorization", &format!("Bearer {token}"));
+    let put = |id: &str| with_id(upload(&server, "a", 0, &Noise::bytes(1, 100_000)), id);
+    shown(put("put-1"), &writer).send().assert_status(200);
+    shown(put("put-2"), &reader).send().assert_refused(403);
+    shown(put("put-3"), "hunter2").send().assert_refused(401);
+    let unknown = put("put-4");
+    unknown.send().assert_refused(401);
+    // No answer to HEAD has a body.
+    let head = with_id(server.request("HEAD", "/files/a"), "head-1").send();
+    assert_eq!((head.status, head.body.len()), (401, 0));
+    let target = format!("/files/a?last_modified={}", date(1));
+    shown(with_id(server.request("DELETE", &target), "delete-1"), &writer).send().assert_status(200);
+    server.stop();
+    let log = server.log();
+    for secret in [&writer, &reader, "hunter2"] {
+        assert!(!log.contains(secret), "{secret} {log}");
+    }
+    let lines = objects(&log);
+    let told = requests(&lines);
+    let of = |id: &str| *told.iter().find(|line| line["request_id"] == id).unwrap_or_else(|| panic!("{id} {log}"));
+    assert_eq!((&of("put-1")["token"], &of("delete-1")["token"]), (&"deployer".into(), &"deployer".into()));
+    assert_eq!(of("put-2")["token"], "a-judge");
+    for id in ["put-3", "put-4", "head-1"] {
+        assert!(of(id)["token"].is_null(), "{id} {log}");
+    }
+    for id in ["put-1", "put-2", "put-3", "put-4"] {
+        assert_eq!(of(id)["bytes_in"], unknown.body_len(), "{id} {log}");
+    }
+    assert_eq!((&of("head-1")["bytes_out"], &of("head-1")["complete"]), (&0.into(), &true.into()));
+    assert!(of("put-4")["bytes_out"].as_u64().unwrap() > 0, "{log}");
+}
+
+#[test]
+fn the_access_log_tells_the_client_that_a_trusted_proxy_names() {
+    let mut server = json(TestServer::builder()).env("ACCESS_LOG", true).env("TRUSTED_PROXIES", "127.0.0.1").start();
+    let ask = |id: &str, forwarded: &[&str]| {
+        let request = with_id(server.request("GET", "/version"), id);
+        let request = forwarded.iter().fold(request, |request, line| request.header("X-Forwarded-For", line));
+        request.send().assert_status(200);
+    };
+    // The first line is the client's own, the last one is what the proxy added.
+    ask("two", &["6.6.6.6", "192.0.2.7"]);
+    ask("long", &[&"6.6.6.6, ".repeat(500), "192.0.2.8"]);
+    ask("none", &[]);
+    server.stop();
+    let lines = objects(&server.log());
+    let told = requests(&lines);
+    let of = |id: &str| *told.iter().find(|line| line["request_id"] == id).unwrap();
+    assert_eq!(
+        (&of("two")["client"], &of("two")["forwarded_for"]),
+        (&"192.0.2.7".into(), &"6.6.6.6, 192.0.2.7".into())
+    );
+    assert_eq!(of("long")["client"], "192.0.2.8");
+    let forwarded = of("long")["forwarded_for"].as_str().unwrap();
+    assert!(forwarded.starts_with('…') && forwarded.ends_with(", 192.0.2.8") && forwarded.len() < 300, "{forwarded}");
+    assert_eq!((&of("none")["client"], &of("none")["forwarded_for"]), (&"127.0.0.1".into(), &Value::Null));
+}
+
+#[test]
+fn a_stranger_cannot_make_long_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s3dedup.json");
+    let builder = TestServer::builder().env("JSON_LOG_PATH", path.display()).env("ACCESS_LOG", true);
+    let mut server = builder.env("LOG_LEVEL", "debug").start();
+    let long = "x".repeat(60_000);
+    with_id(server.request("GET", &format!("/files/{long}")), "get-1").send();
+    with_id(server.raw_request(&long, "/ft/version"), "odd-1").send();
+    let request = with_id(server.request("GET", "/version"), "get-2").header("X-Forwarded-For", &long);
+    request.header("User-Agent", &long).send().assert_status(200);
+    let usual = format!("/files/{}", "y".repeat(900));
+    with_id(server.request("GET", &usual), "get-3").send().assert_refused(404);
+    server.stop();
+    let lines = file(&path);
+    let told = requests(&lines);
+    let of = |id: &str| *told.iter().find(|line| line["request_id"] == id).unwrap();
+    let cut = of("get-1")["path"].as_str().unwrap();
+    assert!(cut.starts_with("/ft/files/xxx") && cut.ends_with("x…(60010 bytes)"), "{cut}");
+    assert!(of("odd-1")["method"].as_str().unwrap().ends_with("x…(60000 bytes)"));
+    assert!(of("get-2")["forwarded_for"].as_str().unwrap().starts_with("…x"));
+    assert_eq!(of("get-3")["path"], format!("/ft{usual}"));
+    for text in [std::fs::read_to_string(&path).unwrap(), server.log()] {
+        let longest = text.lines().map(str::len).max().unwrap();
+        assert!(longest < 5000, "{longest}");
+    }
+}
+
 #[test]
 fn nobody_is_told_of_requests_without_the_access_log() {
     let mut server = json(TestServer::builder()).start();

@@ -211,3 +211,16 @@ fn balancer_and_monitoring_ask_the_instances_that_there_are() {
     assert_eq!(targets("targets.yml"), instances("single.yml"));
     assert_eq!(targets("targets.yml"), instances("s3.yml"));
 }
+
+#[test]
+fn the_instances_believe_their_balancer_and_nobody_else() {
+    let file = Compose::read("ha.yml").unwrap();
+    let balancer = file.services.iter().find(|service| service.name == "balancer").unwrap();
+    let address = text(&balancer.fields["networks"]["balanced"]["ipv4_address"]);
+    for instance in file.services.iter().filter(|service| service.image == OURS) {
+        let trusted = instance.environment.iter().find(|(name, _)| name == "TRUSTED_PROXIES");
+        assert_eq!(trusted.map(|(_, value)| value), Some(&address), "{}", instance.name);
+        assert!(texts(&instance.fields["networks"]).contains(&"balanced".to_owned()), "{}", instance.name);
+    }
+    assert!(address.parse::<std::net::Ipv4Addr>().is_ok(), "{address}");
+}
