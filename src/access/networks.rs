@@ -60,7 +60,12 @@ impl FromStr for Networks {
             let address: IpAddr = address.parse().map_err(|_| "has something that is no IP address")?;
             let longest = if address.is_ipv4() { 32 } else { 128 };
             let length = length.map_or(Ok(longest), str::parse).map_err(|_| "has a length that is no number")?;
-            if length > longest { Err("has a length that is too large") } else { Ok((address, length)) }
+            match (address.to_canonical(), length) {
+                (_, length) if length > longest => Err("has a length that is too large"),
+                // Addresses are compared as what they are, not as the new kind writes the old one.
+                (v4 @ IpAddr::V4(_), 96..) if address.is_ipv6() => Ok((v4, length - 96)),
+                _ => Ok((address, length)),
+            }
         };
         text.split(',').map(one).collect::<Result<_, _>>().map(Self)
     }
@@ -87,6 +92,10 @@ mod tests {
         for outside in ["11.0.0.1", "192.0.2.8", "2001:db8:8000::1", "::2", "127.0.0.1"] {
             assert!(!known.contain(ip(outside)), "{outside}");
         }
+        let mapped = networks("::ffff:10.0.0.0/104, ::ffff:192.0.2.7");
+        assert!(
+            mapped.contain(ip("10.1.1.1")) && mapped.contain(ip("::ffff:192.0.2.7")) && !mapped.contain(ip("11.0.0.1"))
+        );
         assert!(networks("0.0.0.0/0").contain(ip("8.8.8.8")) && networks("::/0").contain(ip("2001:db8::1")));
         for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0.0/x", "host", "10.0.0.1,", "10.0.0.0/-1"] {
             assert!(wrong.parse::<Networks>().is_err(), "{wrong:?}");

@@ -4,10 +4,11 @@ pub mod channel;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use channel::{Channel, Proof};
+use rustls::pki_types::CertificateDer;
 
 use crate::config::{Config, Secret, listen};
 use crate::tls;
@@ -22,8 +23,18 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 pub struct Place {
     host: String,
     port: u16,
-    /// How it proves who it is; `None` without encryption.
-    proof: Option<Proof>,
+    trust: Trust,
+}
+
+/// How a server proves who it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Trust {
+    /// Not at all, without encryption.
+    Plain,
+    /// By the certificate in this file, which is read where something secret is told.
+    Own(PathBuf),
+    /// By a certificate for its name, from an authority that is known everywhere or from one of these.
+    Authorities(Vec<CertificateDer<'static>>),
 }
 
 /// What a server answered.
@@ -37,19 +48,19 @@ pub struct Answer {
 
 impl Place {
     /// Where a server with this configuration is, seen from the same machine.
-    pub fn of(config: &Config) -> Result<Self, String> {
+    pub fn of(config: &Config) -> Self {
         Self::at(config, &config.bucket.address, config.bucket.port)
     }
 
     /// Where the pages of such a server are for those who look after it.
-    pub fn of_admin(config: &Config) -> Result<Self, String> {
+    pub fn of_admin(config: &Config) -> Self {
         match config.access.admin_listen.as_deref().and_then(listen) {
             Some((host, port)) => Self::at(config, host, port),
             None => Self::of(config),
         }
     }
 
-    fn at(config: &Config, host: &str, port: u16) -> Result<Self, String> {
+    fn at(config: &Config, host: &str, port: u16) -> Self {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         // "all addresses" is no address to connect to
         let host = match host.parse() {
@@ -57,8 +68,7 @@ impl Place {
             Ok(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
             _ => host.to_owned(),
         };
-        let chain = config.tls.cert_file.as_deref().map(tls::chain).transpose()?;
-        Ok(Self { host, port, proof: chain.map(|chain| Proof::Own(chain.into_iter().next())) })
+        Self { host, port, trust: config.tls.cert_file.clone().map_or(Trust::Plain, Trust::Own) }
     }
 
     /// Takes `http://host`, `https://host`, `http://host:8080`, `http://[::1]:8080`; a slash may follow.
@@ -66,9 +76,9 @@ impl Place {
         // Not the text itself: there may be a password in it.
         let wrong = || "expected http://HOST:PORT or https://HOST:PORT".to_owned();
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
-        let (proof, usual_port) = match scheme {
-            "http" => (None, 80),
-            "https" => (Some(Proof::Authorities(Vec::new())), 443),
+        let (trust, usual_port) = match scheme {
+            "http" => (Trust::Plain, 80),
+            "https" => (Trust::Authorities(Vec::new()), 443),
             _ => return Err(wrong()),
         };
         let rest = rest.trim_end_matches('/');
@@ -78,12 +88,12 @@ impl Place {
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_name = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c));
-        if is_name { Ok(Self { host: bare.to_owned(), port, proof }) } else { Err(wrong()) }
+        if is_name { Ok(Self { host: bare.to_owned(), port, trust }) } else { Err(wrong()) }
     }
 
     /// Believes the authorities of this file, too, who a server is.
     pub fn with_authorities(mut self, file: &Path) -> Result<Self, String> {
-        if let Some(Proof::Authorities(known)) = &mut self.proof {
+        if let Trust::Authorities(known) = &mut self.trust {
             known.extend(tls::chain(file)?);
         }
         Ok(self)
@@ -114,12 +124,20 @@ impl Place {
         let Some(stream) = stream else { return Err(last) };
         stream.set_write_timeout(Some(left()?))?;
         stream.set_read_timeout(Some(left()?))?;
-        let mut stream = match &self.proof {
+        let proof = match &self.trust {
+            Trust::Plain => None,
+            // Who hears no secret may be anybody: a file that was replaced and not read again yet, or that is bad, makes no
+            // server sick.
+            Trust::Own(_) if token.is_none() => Some(Proof::Own(None)),
+            Trust::Own(file) => {
+                let own = tls::chain(file).map_err(std::io::Error::other)?.into_iter().next();
+                Some(Proof::Own(Some(own.ok_or_else(|| std::io::Error::other("our own file has no certificate"))?)))
+            }
+            Trust::Authorities(known) => Some(Proof::Authorities(known.clone())),
+        };
+        let mut stream = match proof {
             None => Channel::Plain(stream),
-            // Who hears no secret may be anybody: a certificate that was replaced on the disk and not read again yet
-            // makes no server sick.
-            Some(Proof::Own(_)) if token.is_none() => Channel::encrypted(stream, &self.host, &Proof::Own(None))?,
-            Some(proof) => Channel::encrypted(stream, &self.host, proof)?,
+            Some(proof) => Channel::encrypted(stream, &self.host, &proof)?,
         };
         let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.reveal())).unwrap_or_default();
         // The oldest version: its answers end with the connection, in one piece.

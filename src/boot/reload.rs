@@ -1,6 +1,7 @@
 //! SIGHUP: files that can change while the server runs are read again. What is bad is refused, and what was there stays.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -8,6 +9,9 @@ use super::StartError;
 use crate::access::Access;
 use crate::observe::Observer;
 use crate::tls::Certificates;
+
+/// How long the files may take. A disk that hangs must not keep a later signal from being heard.
+const READING_MAX: Duration = Duration::from_secs(30);
 
 /// Where the signal arrives. From the moment this exists it does not end the process any more.
 pub struct Hangups(Signal);
@@ -35,8 +39,11 @@ impl Reloaded {
         while hangups.0.recv().await.is_some() {
             let what = self.clone();
             // The files may lie on a slow disk.
-            if let Err(error) = actix_web::rt::task::spawn_blocking(move || what.reload()).await {
-                log::error!("could not read files again error={error}");
+            let reading = actix_web::rt::task::spawn_blocking(move || what.reload());
+            match actix_web::rt::time::timeout(READING_MAX, reading).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log::error!("could not read files again error={error}"),
+                Err(_) => log::error!("files are not read again yet: their disk does not answer"),
             }
             observer.set_certificate_expiry(self.certificates.as_deref().map(Certificates::expiry));
         }

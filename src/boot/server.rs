@@ -17,10 +17,8 @@ use crate::config::Config;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take to agree on encryption.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Clients of a worker that may be at that at once; it is the work of processors.
-const HANDSHAKES_MAX: usize = 256;
+/// How long a client may take to agree on encryption: some round trips.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to close its side.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What actix allows a worker by default.
@@ -51,15 +49,18 @@ where
     C: Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static,
 {
     let workers = config.actors.http_workers();
+    let connections_max = connections(open_files, workers);
     let Listeners { main, admin, tls } = listeners;
     let mut server = HttpServer::new(move || App::new().configure(routes.clone()))
         .workers(workers)
-        .max_connections(connections(open_files, workers))
+        .max_connections(connections_max)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
-        .max_connection_rate(HANDSHAKES_MAX)
+        // A worker with so many handshakes takes no connection at all, of neither listener. Clients that send nothing
+        // cost no more than any other idle connection, so that fewer would only be easier to use up.
+        .max_connection_rate(connections_max)
         // before listen(), which takes it along
         .on_connect(on_connect)
         .shutdown_timeout(config.limits.drain_seconds.saturating_sub(config.limits.drain_delay_seconds))

@@ -34,7 +34,7 @@ struct Whom {
 
 impl Whom {
     /// The server, and the token for it; `find` tells which of its listeners.
-    fn place(self, find: fn(&Config) -> Result<Place, String>) -> Result<(Place, Option<Secret>), u8> {
+    fn place(self, find: fn(&Config) -> Place) -> Result<(Place, Option<Secret>), u8> {
         let failed = |reason: String| {
             complain(&format!("s3dedup: {}", one_line(&reason)));
             exit::CANNOT_START
@@ -47,7 +47,7 @@ impl Whom {
         let place = match (self.url, &loaded, self.ca_file) {
             (Some(place), _, Some(file)) => place.with_authorities(&file),
             (Some(place), _, None) => Ok(place),
-            (None, Some(config), _) => find(config),
+            (None, Some(config), _) => Ok(find(config)),
             (None, None, _) => Err("no server to ask".to_owned()),
         };
         let token = match loaded {

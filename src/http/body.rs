@@ -11,7 +11,7 @@ use actix_web::error::PayloadError;
 use actix_web::rt::time::{Sleep, sleep, timeout};
 use actix_web::web;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 
 use super::error::Failure;
 
@@ -40,6 +40,10 @@ pub struct DrainLimits {
 impl DrainLimits {
     /// For refused requests.
     pub const REFUSED: Self = Self { bytes_max: 64 << 20, time_max: Duration::from_secs(10) };
+    /// For requests of those who may not ask: anybody can send these, and hold the server up with their bodies.
+    pub const UNWELCOME: Self = Self { bytes_max: 256 << 10, time_max: Duration::from_secs(2) };
+    /// For bodies of requests that were answered without them: what has come by now.
+    const ARRIVED: Self = Self { bytes_max: 64 << 10, time_max: Duration::ZERO };
     /// For bodies that were given up: their clients had their time.
     pub const GIVEN_UP: Self = Self { bytes_max: 0, time_max: Duration::ZERO };
     /// For uploads that are fine but change nothing: their clients did nothing wrong, so they get
@@ -138,6 +142,11 @@ impl Incoming {
             self.ended = std::future::poll_fn(|cx| state.poll(payload, cx)).await;
         }
         if self.ended { Ok(()) } else { Err(Failure::too_slow("the body is not wanted and does not end")) }
+    }
+
+    /// Whether nothing of it is left: it was read to its end, or the rest is short and here already.
+    pub fn is_over(&mut self) -> bool {
+        self.discard(DrainLimits::ARRIVED).now_or_never().is_some_and(|discarded| discarded.is_ok())
     }
 
     /// Throws the rest away, while something else goes on.

@@ -7,12 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use socket2::SockRef;
 
 use crate::access::failures::network_of;
 use crate::access::networks::Networks;
+
+/// What the kernel holds, at most, of an answer beside what is on its way: with as much as it likes to take, up to some
+/// megabytes, it would ask a slow client's answer for more so rarely that the client could not be told from one that hangs.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// How many connections an address may have.
 #[derive(Clone, Default, Debug)]
@@ -28,7 +33,7 @@ pub struct Crowd {
 /// `TCP_NODELAY`: head and body of an answer may leave in two segments, and waiting for the first
 /// one's acknowledgement would cost 40 ms. `TCP_USER_TIMEOUT`: a client whose host vanished, or
 /// that stopped reading, gives its connection back after `user_timeout` instead of after hours.
-/// A connection too many of one address is closed before anything is read from it.
+/// A connection too many of one address is marked: of what was sent on it already nothing is done.
 pub fn on_connect(user_timeout: Duration, crowd: Crowd) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
     let seats = Seats { crowd, taken: Arc::default() };
     move |io, extensions| {
@@ -36,7 +41,7 @@ pub fn on_connect(user_timeout: Duration, crowd: Crowd) -> impl Fn(&dyn Any, &mu
         let Some(stream) = encrypted.or_else(|| io.downcast_ref::<TcpStream>()) else { return };
         let socket = SockRef::from(stream);
         // The connection works without them, only less well; one that is already gone refuses both.
-        if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| set_user_timeout(&socket, user_timeout)) {
+        if let Err(error) = set_options(&socket, user_timeout) {
             log::debug!("socket option refused error={error}");
         }
         let Ok(peer) = stream.peer_addr() else { return };
@@ -48,11 +53,20 @@ pub fn on_connect(user_timeout: Duration, crowd: Crowd) -> impl Fn(&dyn Any, &mu
             Ok(None) => {}
             Err(count) => {
                 log::debug!("connection closed: its address has too many address={} count={count}", peer.ip());
-                // Whoever reads from it next sees its end.
-                let _ = socket.shutdown(Shutdown::Both);
+                extensions.insert(TooMany);
+                // One that sent nothing yet is closed. What is here already is read in spite of this, and refused.
+                let _ = socket.shutdown(Shutdown::Read);
             }
         }
     }
+}
+
+/// Marks a connection beyond those that its address may have.
+struct TooMany;
+
+/// Whether a request came on a connection too many: nothing may be done for it.
+pub fn is_too_many(request: &HttpRequest) -> bool {
+    request.conn_data::<TooMany>().is_some()
 }
 
 struct Seats {
@@ -96,13 +110,12 @@ impl Drop for Seat {
     }
 }
 
-#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux", target_os = "cygwin"))]
-fn set_user_timeout(socket: &SockRef<'_>, timeout: Duration) -> std::io::Result<()> {
-    socket.set_tcp_user_timeout(Some(timeout))
-}
-
-#[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux", target_os = "cygwin")))]
-fn set_user_timeout(_: &SockRef<'_>, _: Duration) -> std::io::Result<()> {
+fn set_options(socket: &SockRef<'_>, user_timeout: Duration) -> std::io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux", target_os = "cygwin"))]
+    socket.set_tcp_user_timeout(Some(user_timeout))?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok(())
 }
 

@@ -78,6 +78,11 @@ impl Failure {
         Self { retry_after_seconds: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, line) }
     }
 
+    /// 429: the address of who asks has too many connections. This one is closed.
+    pub fn too_many_connections() -> Self {
+        Self { close: true, ..Self::too_many(Duration::ZERO, "too many connections from this address") }
+    }
+
     /// 404: there is no such thing.
     pub fn not_found(line: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, line)
@@ -117,6 +122,11 @@ impl Failure {
     /// Whether the connection must not be used again.
     pub fn closes(&self) -> bool {
         self.close
+    }
+
+    /// Whether it was refused for who asks, not for what is asked.
+    pub fn is_unwelcome(&self) -> bool {
+        matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS)
     }
 
     /// The line, as it is sent.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::HttpRequest;
 use actix_web::http::Method;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, X_FORWARDED_FOR};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, X_FORWARDED_FOR};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -97,9 +97,10 @@ impl Guard {
     /// The address of the client, as far as it can be told.
     pub(super) fn sender(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
-        let lines: Vec<&str> =
-            request.headers().get_all(X_FORWARDED_FOR).filter_map(|value| value.to_str().ok()).collect();
-        self.proxies.sender(peer, lines.into_iter())
+        // A client may have put anything before what its proxy added to the same line.
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let lines: Vec<String> = request.headers().get_all(X_FORWARDED_FOR).map(text).collect();
+        self.proxies.sender(peer, lines.iter().map(String::as_str))
     }
 }
 
@@ -141,8 +142,6 @@ fn token(line: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
-
     use super::*;
 
     fn token_of(lines: &[&str]) -> Option<String> {

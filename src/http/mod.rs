@@ -20,11 +20,13 @@ pub mod request_id;
 pub mod stopping;
 pub mod upload;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Version};
 use actix_web::{HttpRequest, HttpResponse, web};
 use s3dedup_actors::{Behalf, Engine};
+use tokio::sync::Semaphore;
 
 use access::Access;
 use body::{DrainLimits, Incoming, Pace};
@@ -86,7 +88,13 @@ pub struct Front {
     doors: Doors,
     stopping: Stopping,
     access_log: bool,
+    /// Places for refused requests whose bodies are thrown away.
+    unwelcome: Arc<Semaphore>,
+    probe: health::Probe,
 }
+
+/// How many bodies of unwelcome requests are read at once; more are cut off.
+const UNWELCOME_BODIES_MAX: usize = 64;
 
 /// Makes the configuration of an `App` that serves everything.
 ///
@@ -107,6 +115,8 @@ pub fn configure(
         doors: settings.doors,
         stopping,
         access_log: settings.access_log,
+        unwelcome: Arc::new(Semaphore::new(UNWELCOME_BODIES_MAX)),
+        probe: health::Probe::default(),
     });
     move |config| {
         config.app_data(front.clone()).default_service(web::to(serve));
@@ -132,14 +142,25 @@ async fn serve_for(
     let (endpoint, answer) = answer(&front, &request, &mut body).await;
     let mut close = front.stopping.is_announced();
     let mut response = match answer {
-        Ok(response) => response,
+        Ok(response) => {
+            // Nobody would set a time for the rest.
+            close |= !body.is_over();
+            response
+        }
         Err(failure) => {
             failure.log(&request);
-            close |= failure.closes();
-            let limits = if failure.closes() { DrainLimits::GIVEN_UP } else { DrainLimits::REFUSED };
+            let is_counted = failure.is_unwelcome() && !failure.closes() && !body.is_over();
+            let place = is_counted.then(|| Arc::clone(&front.unwelcome).try_acquire_owned().ok()).flatten();
+            let gives_up = failure.closes() || (is_counted && place.is_none());
+            close |= gives_up;
+            let limits = match (gives_up, is_counted) {
+                (true, _) => DrainLimits::GIVEN_UP,
+                (_, true) => DrainLimits::UNWELCOME,
+                _ => DrainLimits::REFUSED,
+            };
             let told = Told { id: behalf.id(), is_json: error::wants_json(&request) };
             let drain = body.drain(limits);
-            failure.into_response(told, |text| TextWhileDraining::new(text, drain))
+            failure.into_response(told, |text| TextWhileDraining::new(text, drain, place))
         }
     };
     front.observer.traffic().note(request.method(), endpoint, response.status(), begun.elapsed());
@@ -164,6 +185,9 @@ async fn answer(
     request: &HttpRequest,
     body: &mut Incoming,
 ) -> (&'static str, Result<HttpResponse, Failure>) {
+    if connection::is_too_many(request) {
+        return ("other", Err(Failure::too_many_connections()));
+    }
     let path = request.uri().path();
     // For whoever runs and balances servers, at every door and without a token.
     if let Some((endpoint, question)) = health::route(path) {

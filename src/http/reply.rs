@@ -18,8 +18,13 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use s3dedup_actors::model::{Error, Kind};
 use s3dedup_actors::{Behalf, Permit};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Drain;
+
+/// The most that the server is given at once, so that it asks again while a slow client takes what the store gave as one
+/// piece.
+const SLICE_BYTES: usize = 64 << 10;
 
 /// The body that a `GET` would have, described but not sent: the answer to `HEAD`.
 pub struct Described(pub BodySize);
@@ -41,13 +46,15 @@ pub struct TextWhileDraining {
     size: u64,
     text: Option<Bytes>,
     drain: Drain,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl TextWhileDraining {
-    /// The text must not be empty: the server would not ask for a body, and drain nothing.
-    pub fn new(text: String, drain: Drain) -> Self {
+    /// The text must not be empty: the server would not ask for a body, and drain nothing. `place` is one of those who may
+    /// drain, where they are counted.
+    pub fn new(text: String, drain: Drain, place: Option<OwnedSemaphorePermit>) -> Self {
         debug_assert!(!text.is_empty());
-        Self { size: text.len() as u64, text: Some(text.into()), drain }
+        Self { size: text.len() as u64, text: Some(text.into()), drain, _place: place }
     }
 }
 
@@ -66,7 +73,7 @@ impl MessageBody for TextWhileDraining {
     }
 }
 
-/// Bytes from the engine. The request keeps its slot until the last of them is sent, or until its client has taken none
+/// Bytes from the engine. The request keeps its slot until the last of them is sent, or until its client has taken too few
 /// for too long.
 ///
 /// An error, or an end before the announced size, cuts the connection: the client sees a short
@@ -95,13 +102,15 @@ impl Drop for Streamed {
 /// What an answer holds on to while it is sent.
 struct Flow {
     bytes: BoxStream<'static, Result<Bytes, Error>>,
+    /// What was not asked for yet of the last piece.
+    rest: Bytes,
     /// Since when the next piece could have been asked for. `None` while the client waits for us.
     offered: Option<Instant>,
     _permit: Permit,
 }
 
 impl Streamed {
-    /// For `request`, on whose behalf this is called. Its client may take nothing for as long as `patience`.
+    /// For `request`, on whose behalf this is called. Its client may go without asking for more for as long as `patience`.
     pub fn new(
         size: BodySize,
         bytes: BoxStream<'static, Result<Bytes, Error>>,
@@ -110,7 +119,7 @@ impl Streamed {
         patience: Duration,
     ) -> Self {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let flow = Rc::new(RefCell::new(Some(Flow { bytes, offered: None, _permit: permit })));
+        let flow = Rc::new(RefCell::new(Some(Flow { bytes, rest: Bytes::new(), offered: None, _permit: permit })));
         let behalf = Behalf::current();
         let watch = give_up_stalled(Rc::downgrade(&flow), patience, method.clone(), path.clone());
         let watch = spawn(behalf.clone().scope(watch));
@@ -119,14 +128,18 @@ impl Streamed {
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         let mut flow = self.flow.borrow_mut();
-        let Some(Flow { bytes, offered, .. }) = flow.as_mut() else {
-            return Poll::Ready(Some(Err(Error::new(Kind::Overloaded, "the client took nothing for too long"))));
+        let Some(Flow { bytes, rest, offered, .. }) = flow.as_mut() else {
+            return Poll::Ready(Some(Err(Error::new(Kind::Overloaded, "the client took too little for too long"))));
         };
         *offered = None;
         loop {
+            if !rest.is_empty() {
+                *offered = Some(Instant::now());
+                return Poll::Ready(Some(Ok(rest.split_to(rest.len().min(SLICE_BYTES)))));
+            }
             match bytes.poll_next_unpin(cx) {
-                // An empty piece would be the end mark of a chunked body.
-                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
+                // An empty piece is passed over: it would be the end mark of a chunked body.
+                Poll::Ready(Some(Ok(piece))) => *rest = piece,
                 Poll::Ready(Some(Err(error))) => {
                     log_cut(&self.method, &self.path, &error);
                     // The server drops what it has not written yet, the head included: it is to write first.
@@ -134,9 +147,9 @@ impl Streamed {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Poll::Ready(piece) => {
+                Poll::Ready(None) => {
                     *offered = Some(Instant::now());
-                    return Poll::Ready(piece);
+                    return Poll::Ready(None);
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -144,7 +157,7 @@ impl Streamed {
     }
 }
 
-/// Lets go of what an answer holds when its client takes nothing of it. The server asks for a piece only when there is room
+/// Lets go of what an answer holds when its client takes nothing of it, or next to nothing. The server asks for a piece only when there is room
 /// for it, so nobody else would notice; the connection itself ends when the client asks again, or by its user timeout.
 async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, method: Method, path: String) {
     loop {
@@ -155,7 +168,7 @@ async fn give_up_stalled(flow: Weak<RefCell<Option<Flow>>>, patience: Duration, 
         if now.offered.is_some_and(|offered| offered.elapsed() >= patience) {
             *flow = None;
             let (method, path, seconds) = (method.as_str(), path.as_str(), patience.as_secs());
-            return log::info!(method, path, seconds; "answer cut off: its client took nothing");
+            return log::info!(method, path, seconds; "answer cut off: its client took too little");
         }
     }
 }

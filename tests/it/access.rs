@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -393,4 +394,24 @@ fn pages_can_have_a_listener_of_their_own() {
     assert!(stats.status.success(), "{}", String::from_utf8_lossy(&stats.stderr));
     server.stop();
     assert!(Request::new(admin, "GET", "/health").try_send().is_err());
+}
+
+#[test]
+fn little_is_read_of_what_strangers_send() {
+    let tokens = Tokens::new();
+    let server = tokens.server().start();
+    // They wait for nothing and send without end. Each is told, and then gets closed.
+    let mut connections: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        let put = format!("PUT /ft/files/x?{DATE} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n");
+        connection.write(put.as_bytes());
+    }
+    for connection in &mut connections {
+        connection.response(false).unwrap().assert_refused(401);
+    }
+    eventually("all are closed", || {
+        connections.retain_mut(|connection| !connection.answers_within(Duration::from_millis(10)));
+        connections.is_empty().then_some(())
+    });
+    bearer(server.request("GET", "/list/"), &tokens.read).send().assert_status(200);
 }

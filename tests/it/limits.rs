@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{Connection, Noise, TestServer, eventually, upload};
+use crate::support::{Connection, Noise, TestServer, date, eventually, upload};
 
 #[test]
 fn heads_that_are_too_large_or_have_too_many_lines_are_refused() {
@@ -59,7 +59,7 @@ fn a_client_that_takes_nothing_of_a_download_gives_its_slot_back() {
         let tree: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         (tree["requests"]["inside"] == 0).then_some(())
     });
-    assert!(server.log().contains("its client took nothing"));
+    assert!(server.log().contains("its client took too little"));
     // One that reads gets all of it.
     let whole = server.request("GET", "/files/large").header("Accept-Encoding", "identity").send();
     assert!(whole.complete && whole.body == content);
@@ -91,11 +91,54 @@ fn a_client_that_is_slow_but_reads_gets_all_of_it() {
 }
 
 #[test]
+fn a_client_that_takes_a_little_at_a_time_gets_all_of_it() {
+    let server = TestServer::builder().env("STALLED_READER_SECONDS", 4).start();
+    let content = Noise::bytes(3, 16 << 20);
+    upload(&server, "large", 0, &content).send().assert_status(200);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(b"GET /ft/files/large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let (mut count, mut piece) = (0, vec![0; 10_000]);
+    // 100 kB/s for three times as long as one may take nothing: less than the kernel would like to hold.
+    for _ in 0..120 {
+        stream.read_exact(&mut piece).unwrap();
+        count += piece.len();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!server.log().contains("answer cut off"));
+    count += stream.read_to_end(&mut Vec::new()).unwrap();
+    assert!(count > content.len(), "{count}");
+}
+
+#[test]
+fn a_connection_ends_after_an_answer_when_the_body_of_its_request_does_not() {
+    let server = TestServer::start();
+    for head in ["Transfer-Encoding: chunked", "Content-Length: 1000000"] {
+        let mut connection = server.connect();
+        connection.write(format!("GET /health HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n").as_bytes());
+        connection.response(false).unwrap().assert_status(200);
+        eventually("it is closed", || {
+            let _ = connection.try_write(b"1\r\nx\r\n");
+            connection.answers_within(Duration::from_millis(200)).then_some(())
+        });
+        assert!(connection.is_closed());
+    }
+    // One whose body is here already can be used again.
+    let mut connection = server.connect();
+    for _ in 0..2 {
+        connection.write(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
+        connection.response(false).unwrap().assert_status(200);
+    }
+}
+
+#[test]
 fn an_address_has_no_more_connections_than_it_may() {
     let limited = || TestServer::builder().env("CONNECTIONS_PER_ADDRESS_MAX", 3);
     let server = limited().start();
     let health = server.raw_request("GET", "/health");
-    let use_one = |mut connection: Connection| health.try_send_on(&mut connection).map(|_| connection);
+    let use_one = |mut connection: Connection| match health.try_send_on(&mut connection) {
+        Ok(answer) if answer.status == 200 => Ok(connection),
+        _ => Err(()),
+    };
     let mut kept: Vec<Connection> = Vec::new();
     // Those of the start may still be closing.
     eventually("three are open", || {
@@ -103,6 +146,16 @@ fn an_address_has_no_more_connections_than_it_may() {
         (kept.len() == 3).then_some(())
     });
     assert!((0..5).all(|_| use_one(server.connect()).is_err()));
+    // What they ask is not done, though it is here before the server sees that they are too many.
+    for number in 0..20 {
+        let target = format!("/files/over{number}?last_modified={}", date(0));
+        let put = server.request("PUT", &target).body("x");
+        if let Ok(answer) = put.try_send() {
+            assert_eq!(answer.status, 429, "{answer:?}");
+        }
+    }
+    let listed = server.request("GET", "/list/").send_on(&mut kept[0]);
+    assert!(listed.assert_status(200).lines().is_empty(), "{listed:?}");
     kept.pop();
     kept.push(eventually("there is room again", || use_one(server.connect()).ok()));
     assert!(kept.iter_mut().all(|connection| health.send_on(connection).status == 200));

@@ -157,6 +157,35 @@ fn bad_files_are_refused_at_start() {
 }
 
 #[test]
+fn clients_that_say_nothing_keep_nobody_out() {
+    let certificate = Certificate::new();
+    let server = certificate.server().env("HTTP_WORKERS", 1).start();
+    let silent: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    let mut answered = Encrypted::open(server.address(), &certificate.file()).unwrap();
+    assert!(answered.get("/health").unwrap().contains("200 OK"));
+    // It did not have to wait until they were given up.
+    silent[0].set_nonblocking(true).unwrap();
+    assert!(matches!(silent[0].peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+#[test]
+fn a_bad_file_on_the_disk_makes_no_server_sick() {
+    let certificate = Certificate::new();
+    let server = certificate.server().start();
+    let port = server.address().port().to_string();
+    let asks = |arguments: &[&str]| {
+        let mut command = server.command(arguments);
+        command.env("LISTEN_PORT", &port).env("ADMIN_TOKEN", "any").output().unwrap().status.success()
+    };
+    fs::write(certificate.file(), "half a certificate").unwrap();
+    assert!(asks(&["healthcheck"]));
+    // A token is shown to no one who cannot be known.
+    assert!(!asks(&["stats"]));
+    fs::remove_file(certificate.file()).unwrap();
+    assert!(asks(&["healthcheck", "--ready"]));
+}
+
+#[test]
 fn a_client_that_does_not_agree_on_encryption_is_given_up() {
     let certificate = Certificate::new();
     let server = certificate.server().start();

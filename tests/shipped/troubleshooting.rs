@@ -13,7 +13,7 @@ const NOT_FOR_CLIENTS: [&str; 10] = [
     "the disk of the export does not answer",
     "the file was changed while it was read",
     "the lock session is not kept on one connection by the proxy",
-    "the client took nothing for too long",
+    "the client took too little for too long",
     "somebody else tells the old server of this name",
     "no answer",
     "stopped",

@@ -3,7 +3,7 @@
 //! What comes from an old server beside this one is passed on as it is there: gzip from version 2, plain from version 1.
 
 use actix_web::body::BodySize;
-use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -63,7 +63,9 @@ fn head_of(description: &Description, gzip: bool) -> HttpResponseBuilder {
     response
         .insert_header((CONTENT_TYPE, "application/octet-stream"))
         .insert_header(last_modified(description.stamp))
-        .insert_header((VARY, "Accept-Encoding"));
+        .insert_header((VARY, "Accept-Encoding"))
+        // Files lie beside the dashboard: a browser must not take one for a script of it.
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
     if let Some(size) = description.logical_size {
         response.insert_header((LOGICAL_SIZE, size.to_string()));
     }
