@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -24,6 +24,8 @@ const KILLS: usize = 8;
 /// Clients of the old server.
 const CLIENTS: u64 = 3;
 const PATHS: u64 = 6;
+/// For the names to be known, on a busy machine.
+const BEGIN_MAX: Duration = Duration::from_secs(180);
 
 fn fill(old: &OldFiletracker) {
     for number in 0..FILES {
@@ -63,6 +65,12 @@ fn outlives_kills(builder: Builder) {
     let said = || fs::read_to_string(&log).unwrap();
     let (address, is_over) = (SocketAddr::from((Ipv4Addr::LOCALHOST, old.port())), AtomicBool::new(false));
     let mut child = start();
+    // A listing is begun anew when a file goes away under it: clients wait for its end.
+    let begun = Instant::now();
+    while !said().contains("all names are known") {
+        assert!(begun.elapsed() < BEGIN_MAX, "it does not begin to copy: {}", said());
+        thread::sleep(Duration::from_millis(50));
+    }
     let (mut child, answered) = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
@@ -71,7 +79,6 @@ fn outlives_kills(builder: Builder) {
             })
             .collect();
         // What was settled is noted once a second.
-        eventually("it copies", || said().contains("all names are known").then_some(()));
         thread::sleep(Duration::from_millis(1500));
         for round in 0..KILLS {
             if round > 0 && random.random_bool(0.4) {
@@ -92,7 +99,7 @@ fn outlives_kills(builder: Builder) {
     let text = said();
     // What a client was changing may have failed.
     assert!(matches!(code, Some(0 | 10)), "{code:?} {text}");
-    assert!(answered > 50, "the clients did nothing: {answered}");
+    assert!(answered > 10, "the clients did nothing: {answered}");
     let is_cut = |(names, settled): (u64, u64)| 0 < settled && settled < names;
     assert!(resumed(&text).into_iter().any(is_cut), "no kill met a copy: {text}");
     fs::remove_file(&log).unwrap();
