@@ -142,11 +142,7 @@ async fn serve_for(
     let (endpoint, answer) = answer(&front, &request, &mut body).await;
     let mut close = front.stopping.is_announced();
     let mut response = match answer {
-        Ok(response) => {
-            // Nobody would set a time for the rest.
-            close |= !body.is_over();
-            response
-        }
+        Ok(response) => response,
         Err(failure) => {
             failure.log(&request);
             let is_counted = failure.is_unwelcome() && !failure.closes() && !body.is_over();

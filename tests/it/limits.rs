@@ -110,27 +110,6 @@ fn a_client_that_takes_a_little_at_a_time_gets_all_of_it() {
 }
 
 #[test]
-fn a_connection_ends_after_an_answer_when_the_body_of_its_request_does_not() {
-    let server = TestServer::start();
-    for head in ["Transfer-Encoding: chunked", "Content-Length: 1000000"] {
-        let mut connection = server.connect();
-        connection.write(format!("GET /health HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n").as_bytes());
-        connection.response(false).unwrap().assert_status(200);
-        eventually("it is closed", || {
-            let _ = connection.try_write(b"1\r\nx\r\n");
-            connection.answers_within(Duration::from_millis(200)).then_some(())
-        });
-        assert!(connection.is_closed());
-    }
-    // One whose body is here already can be used again.
-    let mut connection = server.connect();
-    for _ in 0..2 {
-        connection.write(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
-        connection.response(false).unwrap().assert_status(200);
-    }
-}
-
-#[test]
 fn an_address_has_no_more_connections_than_it_may() {
     let limited = || TestServer::builder().env("CONNECTIONS_PER_ADDRESS_MAX", 3);
     let server = limited().start();
