@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import clean
 import ha
 import migration
 import report
@@ -22,7 +23,8 @@ from generators import CLIENTS
 from servers import Garage, OldServer, Ours, ServerError
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "logged", "rss", "list", "ha", "locks", "verify", "migration")
+WORKLOADS = (*workloads.SMALL, *workloads.LARGE, "logged", "rss", "list", "ha", "locks", "clean", "verify",
+             "migration")
 SERVERS = ("ours-folder", "ours-s3", "s3", "old")
 
 
@@ -37,14 +39,14 @@ def main():
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.json.parent))
     results = workloads.Results(progress=lambda line: print(line, file=sys.stderr, flush=True))
     try:
-        locks, verified, copied = measure(options, scale, work, results)
+        locks, cleaned, verified, copied = measure(options, scale, work, results)
     except ServerError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    lines = report.rows(results) + ha.rows(results, locks, report.timed) + verified
+    lines = report.rows(results) + ha.rows(results, locks, report.timed) + clean.rows(cleaned, report.Row) + verified
     lines += migration.rows(copied, report.Row)
     report.write_json(options.json, lines, scale, results.errors)
     print(report.table(lines, scale))
@@ -86,8 +88,9 @@ def measure(options, scale, work, results):
         ha.run(options, work, scale, results)
     verified = verify.run(options, work, scale, results) if "verify" in options.only else []
     locks = ha.run_locks(options, results) if "locks" in options.only else None
+    cleaned = clean.run(options, results) if "clean" in options.only else []
     copied = migration.run(options, work, scale, results) if "migration" in options.only else None
-    return locks, verified, copied
+    return locks, cleaned, verified, copied
 
 
 def check_prerequisites(options, scale):
@@ -96,7 +99,7 @@ def check_prerequisites(options, scale):
         if not shutil.which(name):
             sys.exit(f"bench: {name} is not installed; `make bench` does that")
     needed = {"--binary": options.binary, "--garage": options.garage, "--venv": options.venv}
-    if {"ha", "locks"} & set(options.only):
+    if {"ha", "locks", "clean"} & set(options.only):
         needed["--postgres"] = options.postgres / "initdb"
     if not {"s3", "ours-s3"} & set(options.servers) and "ha" not in options.only:
         del needed["--garage"]
