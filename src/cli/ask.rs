@@ -90,7 +90,8 @@ pub(super) fn healthcheck(command: HealthCommand) -> u8 {
     whom.place(Place::of).map_or_else(|code| code, |(place, _)| told(healthy(&place, ready), |_| ()))
 }
 
-fn told(outcome: Result<String, String>, say: fn(&str)) -> u8 {
+/// Says how a command ended; the exit code.
+pub(super) fn told(outcome: Result<String, String>, say: fn(&str)) -> u8 {
     match outcome {
         Ok(text) => {
             say(&text);

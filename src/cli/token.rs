@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use structopt::StructOpt;
 
+use super::ask::told;
 use super::{complain, load, say};
 use crate::access::token::{Token, random_name};
 use crate::access::{Role, file, table};
-use crate::config::one_line;
 use crate::exit;
 
 pub(super) const HELP: &str = "\
@@ -42,11 +42,11 @@ pub(super) enum TokenCommand {
 
 pub(super) fn run(command: TokenCommand) -> u8 {
     match command {
-        TokenCommand::New { role, name, file } => told(new(role, name, file.as_deref())),
-        TokenCommand::List { file: Some(file), .. } => told(list(&file)),
+        TokenCommand::New { role, name, file } => told(new(role, name, file.as_deref()), say),
+        TokenCommand::List { file: Some(file), .. } => told(list(&file), say),
         TokenCommand::List { file: None, config } => match load(config, Vec::new()) {
             Ok(loaded) => match loaded.config.access.tokens_file {
-                Some(file) => told(list(&file)),
+                Some(file) => told(list(&file), say),
                 None => {
                     complain("s3dedup: no file of tokens: neither --file nor ACCESS_TOKENS_FILE names one");
                     exit::WRONG_USE
@@ -77,17 +77,4 @@ fn list(file: &Path) -> Result<String, String> {
     let width = table.entries().iter().map(|entry| entry.name.len()).max().unwrap_or(0);
     let lines = table.entries().iter().map(|entry| format!("{:width$}  {}", entry.name, entry.role));
     Ok(lines.collect::<Vec<_>>().join("\n"))
-}
-
-fn told(outcome: Result<String, String>) -> u8 {
-    match outcome {
-        Ok(text) => {
-            say(&text);
-            exit::OK
-        }
-        Err(reason) => {
-            complain(&format!("s3dedup: {}", one_line(&reason)));
-            exit::CANNOT_START
-        }
-    }
 }
