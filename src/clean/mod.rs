@@ -89,6 +89,6 @@ async fn clean(
 /// Why nothing at all was done, if so: one line.
 pub fn refusal(report: &CleanReport) -> Option<String> {
     let error = report.first_error.as_ref()?;
-    let is_nothing_done = report.planned() == 0 && report.scan.is_none();
+    let is_nothing_done = report.planned() == 0 && report.parts.planned == 0 && report.scan.is_none();
     (is_nothing_done || error.kind() == Kind::Invalid).then(|| one_line(&format!("cannot clean: {error}")))
 }

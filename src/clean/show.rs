@@ -47,8 +47,9 @@ pub fn table(report: &CleanReport, dry_run: bool) -> String {
         let bytes = if is_sized { bytes.to_string() } else { "-".to_owned() };
         rows.push([what.to_owned(), tally.planned.to_string(), tally.done.to_string(), bytes]);
     }
-    if report.parts > 0 {
-        rows.push(["unfinished parts".to_owned(), "-".to_owned(), report.parts.to_string(), "-".to_owned()]);
+    if report.parts.planned > 0 {
+        let [planned, done] = [report.parts.planned, report.parts.done].map(|count| count.to_string());
+        rows.push(["unfinished uploads in parts".to_owned(), planned, done, "-".to_owned()]);
     }
     let mut lines = vec![aligned(&rows)];
     if let Some(scan) = &report.scan {
@@ -150,7 +151,7 @@ pub fn to_json(report: &CleanReport, dry_run: bool) -> Value {
         "unused": tally(&report.unused),
         "abandoned_uploads": tally(&report.intents),
         "condemned_before": tally(&report.condemned),
-        "parts": report.parts,
+        "parts": { "planned": report.parts.planned, "deleted": report.parts.done },
         "scan": scan,
         "partial": report.is_partial,
         "kept": report.kept,

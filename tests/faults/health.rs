@@ -1,68 +1,131 @@
 //! What a server shows of itself, and what it holds: nothing may be left of requests that are over.
 
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::member::Member;
 use crate::support::{Noise, Request, TestServer, date, eventually, gunzip, upload};
 
-/// What the kernel says that a process holds.
-#[derive(Clone, Copy, Debug)]
+/// What the kernel says that a process holds, without what others decide: connections whose clients are there, and those
+/// of the pool to the database, which are counted by name.
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Holding {
     descriptors: usize,
     threads: usize,
 }
 
-/// Connections to backends that are kept for the next requests: they come and go by fives.
-const DESCRIPTORS_MORE_MAX: usize = 32;
-const THREADS_MORE_MAX: usize = 4;
+/// Something periodic may be at it.
+const DESCRIPTORS_MORE_MAX: usize = 2;
+const THREADS_MORE_MAX: usize = 2;
+/// Longer than a thread for blocking work waits for more of it.
+const LEAVES_MAX: Duration = Duration::from_secs(20);
+const LOOKS_EVERY: Duration = Duration::from_millis(250);
 
 impl Holding {
-    pub fn of(server: &TestServer) -> Self {
-        let count = |what| fs::read_dir(format!("/proc/{}/{what}", server.pid())).unwrap().count();
-        Self { descriptors: count("fd"), threads: count("task") }
+    fn of(server: &TestServer) -> Self {
+        let pool = actors(server)["database"]["open"].as_u64().unwrap_or_default() as usize;
+        let process = format!("/proc/{}", server.pid());
+        let theirs = clients(&process, server.address().port());
+        let descriptors = fs::read_dir(format!("{process}/fd")).unwrap();
+        let is_ours = |link: &PathBuf| !theirs.contains(&link.to_string_lossy().into_owned());
+        let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        Self {
+            descriptors: links.filter(is_ours).count().saturating_sub(pool),
+            threads: fs::read_dir(format!("{process}/task")).unwrap().count(),
+        }
     }
 
-    /// What has become more than chance explains.
-    pub fn grown_since(self, before: Self) -> Option<String> {
-        let is_much = self.descriptors > before.descriptors + DESCRIPTORS_MORE_MAX
-            || self.threads > before.threads + THREADS_MORE_MAX;
-        is_much.then(|| format!("it held {before:?} and holds {self:?}"))
+    /// What a server holds at rest: nothing is under way, and no connection to S3 is kept for later.
+    pub fn at_rest(member: &Member) -> Self {
+        settles(&member.server);
+        member.hang_up();
+        let mut last = Self::of(&member.server);
+        for _ in 0..20 {
+            std::thread::sleep(LOOKS_EVERY);
+            let now = Self::of(&member.server);
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        last
+    }
+
+    /// What a server holds at rest and did not hold then. What goes away by itself is given the time.
+    pub fn left_since(self, member: &Member) -> Option<String> {
+        let began = Instant::now();
+        loop {
+            let now = Self::at_rest(member);
+            let is_more = now.descriptors > self.descriptors + DESCRIPTORS_MORE_MAX
+                || now.threads > self.threads + THREADS_MORE_MAX;
+            if !is_more {
+                return None;
+            }
+            if began.elapsed() > LEAVES_MAX {
+                return Some(format!("it held {self:?} and holds {now:?}"));
+            }
+        }
     }
 }
 
-/// How long a server's threads have waited for a processor, all together. On a machine that has too much to do this, and
-/// not what is tested, decides how long something takes.
-pub fn starved(server: &TestServer) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-    let waited = |thread: fs::DirEntry| -> Option<u64> {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split(' ').nth(1)?.parse().ok()
+/// The sockets of a process on which a client is connected to this port, as its descriptors name them.
+fn clients(process: &str, port: u16) -> HashSet<String> {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string(format!("{process}/net/tcp")).unwrap();
+    let client = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (columns.get(1)?, columns.get(3)?, columns.get(9)?);
+        let is_ours = local.ends_with(&format!(":{port:04X}")) && *state == ESTABLISHED;
+        is_ours.then(|| format!("socket:[{inode}]"))
     };
-    Duration::from_nanos(threads.filter_map(|thread| waited(thread.ok()?)).sum())
+    table.lines().filter_map(client).collect()
 }
 
-/// Measures what a server takes, without what it waited for a processor.
+/// How long each of a server's threads has waited for a processor. On a machine that has too much to do this, and not
+/// what is tested, decides how long something takes.
+fn waits(server: &TestServer) -> HashMap<OsString, Duration> {
+    let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let waited = |thread: fs::DirEntry| -> Option<(OsString, Duration)> {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        let waited = text.split(' ').nth(1)?.parse().ok()?;
+        Some((thread.file_name(), Duration::from_nanos(waited)))
+    };
+    threads.filter_map(|thread| waited(thread.ok()?)).collect()
+}
+
+/// Measures what a server takes, and tells how much more it may take on a busy machine.
 pub struct Watch<'a> {
     server: &'a TestServer,
     began: Instant,
-    starved: Duration,
+    waits: HashMap<OsString, Duration>,
 }
 
 impl<'a> Watch<'a> {
     pub fn start(server: &'a TestServer) -> Self {
-        Self { server, began: Instant::now(), starved: starved(server) }
+        Self { server, began: Instant::now(), waits: waits(server) }
     }
 
-    /// Since the start, for a processor.
+    /// How long the thread that had to wait most has waited for a processor since the start. Threads wait side by side:
+    /// no answer is later than that because of it.
     pub fn starved(&self) -> Duration {
-        starved(self.server).saturating_sub(self.starved)
+        let since = |(thread, waited): (OsString, Duration)| {
+            waited.saturating_sub(self.waits.get(&thread).copied().unwrap_or_default())
+        };
+        waits(self.server).into_iter().map(since).max().unwrap_or_default()
     }
 
-    /// Since the start, for itself.
-    pub fn took(&self) -> Duration {
-        self.began.elapsed().saturating_sub(self.starved())
+    /// A limit as it is on this machine: with what was waited for a processor, but never more than half as much again.
+    pub fn limit(&self, limit: Duration) -> Duration {
+        limit + self.starved().min(limit / 2)
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 }
 
@@ -94,7 +157,7 @@ fn under_way(tree: &Value) -> Vec<(String, u64)> {
 }
 
 /// Waits until nothing is under way: no request, permit, lock, upload, byte, file or connection.
-pub fn settles(server: &TestServer) -> Holding {
+pub fn settles(server: &TestServer) {
     let mut last = Vec::new();
     for _ in 0..600 {
         last = under_way(&actors(server));
@@ -106,7 +169,6 @@ pub fn settles(server: &TestServer) -> Holding {
     }
     assert!(last.is_empty(), "these do not go away: {last:?}");
     server.assert_no_temporary_files();
-    Holding::of(server)
 }
 
 /// Puts a new content that is not kept in memory, reads and deletes it, each on a connection of its own. Tells
@@ -158,7 +220,7 @@ impl Known {
         }
     }
 
-    /// Reads so many at once that the server keeps many connections to its backends.
+    /// Reads so many at once that the server has everything that it needs for many.
     pub fn read_at_once(&self, server: &TestServer) {
         let together = std::sync::Barrier::new(self.contents.len());
         std::thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 use s3dedup_actors::testkit::proxy::{HttpFault, NetworkFault};
 
-use crate::health::{Watch, actors, settles, works};
+use crate::health::{Holding, Watch, actors, works};
 use crate::member::{Fault, Member, Way};
 use crate::support::s3::Garage;
 use crate::support::{Noise, Request, Response, TestServer, date, eventually, upload};
@@ -21,8 +21,9 @@ const STUCK: u64 = 24;
 fn answers_at_once(server: &TestServer, request: &Request, status: u16) -> Response {
     let watch = Watch::start(server);
     let answer = request.send();
+    let took = watch.elapsed();
     assert_eq!(answer.status, status, "{request}: {:?}", answer.header("x-exception"));
-    assert!(watch.took() < AT_ONCE_MAX, "{request} took {:?}", watch.took());
+    assert!(took < watch.limit(AT_ONCE_MAX), "{request} took {took:?}");
     answer
 }
 
@@ -30,7 +31,8 @@ fn answers_at_once(server: &TestServer, request: &Request, status: u16) -> Respo
 fn is_refused_in_time(server: &TestServer, request: &Request) {
     let watch = Watch::start(server);
     let answer = request.send();
-    assert!(watch.took() < REFUSAL_MAX, "{request} took {:?}", watch.took());
+    let took = watch.elapsed();
+    assert!(took < watch.limit(REFUSAL_MAX), "{request} took {took:?}");
     answer.assert_refused(503);
     assert!(answer.header("retry-after").is_some());
 }
@@ -48,7 +50,7 @@ fn a_dead_s3_slows_nobody_who_does_not_need_it() {
     let large = Noise::bytes(1, 200_000);
     upload(server, "large", 0, &large).send().assert_status(200);
     upload(server, "small", 0, b"kept in memory").send().assert_status(200);
-    let before = settles(server);
+    let before = Holding::at_rest(&member);
     for (round, fault) in [
         Fault::Network(NetworkFault::Stall),
         Fault::Network(NetworkFault::Deaf),
@@ -86,7 +88,7 @@ fn a_dead_s3_slows_nobody_who_does_not_need_it() {
         eventually("it works again", || works(server, round as u64).ok());
         server.request("GET", "/files/large").send().assert_status(200);
     }
-    assert_eq!(settles(server).grown_since(before), None);
+    assert_eq!(before.left_since(&member), None);
 }
 
 #[test]
@@ -96,7 +98,7 @@ fn a_slow_database_stops_neither_health_nor_what_shows_the_trouble() {
     let member = Member::start("alone", None, Some((&postgres, DATABASE)), &[], 1);
     let server = &member.server;
     upload(server, "known", 0, b"known").send().assert_status(200);
-    let before = settles(server);
+    let before = Holding::at_rest(&member);
     for fault in [NetworkFault::Stall, NetworkFault::Deaf] {
         println!("{fault:?}");
         member.fail(Way::Database, Fault::Network(fault), 1.0);
@@ -121,5 +123,5 @@ fn a_slow_database_stops_neither_health_nor_what_shows_the_trouble() {
         eventually("it is ready", || (server.raw_request("GET", "/ready").send().status == 200).then_some(()));
         server.request("GET", "/files/known").send().assert_status(200);
     }
-    assert_eq!(settles(server).grown_since(before), None);
+    assert_eq!(before.left_since(&member), None);
 }

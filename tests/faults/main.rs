@@ -10,6 +10,7 @@
 mod audit;
 mod health;
 mod independence;
+mod large;
 #[path = "../it/load/mod.rs"]
 #[allow(dead_code, reason = "the cluster tests use the rest")]
 mod load;

@@ -115,6 +115,14 @@ impl Member {
         [Way::S3, Way::Database].into_iter().flat_map(|way| self.proxies(way)).for_each(FaultProxy::pass);
     }
 
+    /// Ends the connections to S3, those that are kept for later included. Nothing is wrong after it.
+    pub fn hang_up(&self) {
+        self.proxies(Way::S3).for_each(|proxy| {
+            proxy.cut();
+            proxy.pass();
+        });
+    }
+
     fn proxies(&self, way: Way) -> impl Iterator<Item = &FaultProxy> {
         let s3 = self.s3.iter().map(|(proxy, _)| proxy).filter(move |_| way == Way::S3);
         let of = |index: usize| self.database.iter().map(move |ways| &ways[index]);

@@ -1,13 +1,15 @@
 //! `verify`, `repair`, `export` and `import` through the real program: exit codes, reports, a lost database.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use s3dedup_actors::testkit::filetracker::OldFiletracker;
 use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
 
 use crate::support::s3::{Garage, S3InProcess};
-use crate::support::{Noise, TestServer, eventually, gunzip, sha256, upload};
+use crate::support::{Noise, Request, TestServer, date, eventually, gunzip, gzip, sha256, upload};
 
 /// A store to look after, as the environment names it.
 struct Store {
@@ -200,6 +202,44 @@ fn repair_fetches_what_is_damaged_from_another_server() {
     assert!(done["actions"].as_array().unwrap().iter().all(|action| action["outcome"] == "done"));
     store.report(0, &["verify", "--deep"]);
     assert_eq!(fs::read(&broken).unwrap(), b"not gzip at all", "nothing is deleted");
+    server.start_again();
+    assert_served(&server, &contents);
+}
+
+#[test]
+fn repair_fetches_what_is_damaged_from_the_old_server() {
+    let old = OldFiletracker::start();
+    let mut server = TestServer::start();
+    let contents = fill(&server);
+    let put = |number: usize, offset: u32, content: &[u8]| {
+        let target = format!("/files/{}?last_modified={}", contents[number].0, date(offset));
+        let request = Request::new(SocketAddr::from((Ipv4Addr::LOCALHOST, old.port())), "PUT", &target);
+        let request = request.header("Content-Encoding", "gzip").header("SHA256-Checksum", &sha256(content));
+        request.header("Logical-Size", &content.len().to_string()).body(gzip(content, 6)).send().assert_status(200);
+    };
+    for (number, (_, content)) in contents.iter().enumerate() {
+        // Of one name it has something else.
+        put(number, 0, if number == 9 { b"another content" } else { content });
+    }
+    let [missing, broken, changed] = [3, 6, 9].map(|number: usize| object(&server, &contents[number].1));
+    fs::remove_file(&missing).unwrap();
+    fs::write(&broken, b"not gzip at all").unwrap();
+    fs::remove_file(&changed).unwrap();
+    server.stop();
+    let mut store = Store::folder(&server);
+    store.set("FALLBACK_URL", old.url());
+    let plan = store.report(9, &["repair", "--deep", "--dry-run"]);
+    let done = store.report(9, &["repair", "--deep"]);
+    for report in [&plan, &done] {
+        assert_eq!(report["lost"].as_array().unwrap().len(), 1, "another content is no help: {report}");
+    }
+    assert!(done["actions"].as_array().unwrap().iter().any(|action| action["outcome"] == "done"), "{done}");
+    let damages = store.report(9, &["verify", "--deep"])["damages"].clone();
+    assert_eq!((damages.as_array().unwrap().len(), &damages[0]["names"][0]), (1, &"d/9".into()), "{damages}");
+    // It gets that content back.
+    put(9, 1, &contents[9].1);
+    store.report(0, &["repair", "--deep"]);
+    store.report(0, &["verify", "--deep"]);
     server.start_again();
     assert_served(&server, &contents);
 }

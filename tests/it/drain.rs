@@ -2,13 +2,14 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use s3dedup_actors::testkit::postgres::{DATABASE, PASSWORD, PostgresServer, USER};
+use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 
 use crate::support::s3::S3InProcess;
+use crate::support::server::Builder;
 use crate::support::{Noise, SlowUploads, TestServer, eventually, gunzip, upload};
 
 /// A server with an upload half-way in.
@@ -140,35 +141,81 @@ fn the_drain_time_is_a_bound_for_uploads_that_do_not_end() {
 const SLOW: usize = 50;
 const BUSY: usize = 150;
 
-/// Two hundred uploads at once, some of which take their time: those that were begun are finished, and what was
-/// acknowledged is there afterwards.
-fn a_busy_server_is_drained(mut server: TestServer) {
-    let content = |client: usize, round: usize| Noise::bytes((client * 1000 + round) as u64, 2000 + client);
-    let mut slow = SlowUploads::begin(&server, SLOW);
-    let (acknowledged, answers) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for client in 0..BUSY {
-            let (server, acknowledged, answers) = (&server, &acknowledged, &answers);
-            scope.spawn(move || {
-                for round in 0.. {
-                    let path = format!("busy{client}/{round}");
-                    match upload(server, &path, 0, &content(client, round)).try_send() {
-                        Ok(answer) if answer.status == 200 => acknowledged.lock().unwrap().push((client, round)),
-                        // The door is closed.
-                        Ok(answer) if answer.text().contains("stopping") => return,
-                        // There may be more of them than uploaders can do in time.
-                        Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
-                        // A connection that was still at it is closed without an answer.
-                        Err(_) => return,
-                    }
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
-            });
+/// How long a stopping server serves on, so that its balancer can notice.
+const DELAY_SECONDS: u64 = 3;
+
+/// What the busy clients of a drain saw.
+#[derive(Default)]
+struct Seen {
+    acknowledged: Mutex<Vec<(usize, usize)>>,
+    answers: AtomicUsize,
+    /// Right before the signal.
+    is_told: AtomicBool,
+    refused: AtomicUsize,
+}
+
+impl Seen {
+    fn acknowledged(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    /// Uploads until the door is closed. A try that began before the signal gets an answer.
+    fn upload(&self, server: &TestServer, client: usize) {
+        for round in 0.. {
+            let path = format!("busy{client}/{round}");
+            let is_late = self.is_told.load(Ordering::SeqCst);
+            match upload(server, &path, 0, &busy_content(client, round)).try_send() {
+                Ok(answer) if answer.status == 200 => self.acknowledged.lock().unwrap().push((client, round)),
+                // The door is closed.
+                Ok(answer) if answer.text().contains("stopping") => break,
+                // There may be more of them than uploaders can do in time.
+                Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
+                // The door was closed while it was still sending.
+                Err(_) if is_late => break,
+                Err(error) => panic!("{path} began before the signal, and has no answer: {error}"),
+            }
+            self.answers.fetch_add(1, Ordering::Relaxed);
         }
-        eventually("all are at it", || (answers.load(Ordering::Relaxed) > 2 * BUSY).then_some(()));
+        self.refused.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn busy_content(client: usize, round: usize) -> Vec<u8> {
+    Noise::bytes((client * 1000 + round) as u64, 2000 + client)
+}
+
+/// Two hundred uploads at once, some of which take their time: readiness fails first, while all are served; those that
+/// were begun are finished, and what was acknowledged is there afterwards.
+fn a_busy_server_is_drained(builder: Builder) {
+    let builder = builder.env("MAX_INMEMORY_SIZE", 4096).env("DRAIN_DELAY_SECONDS", DELAY_SECONDS);
+    let mut server = builder.start();
+    let mut slow = SlowUploads::begin(&server, SLOW);
+    let seen = Seen::default();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..BUSY)
+            .map(|client| {
+                let (server, seen) = (&server, &seen);
+                scope.spawn(move || seen.upload(server, client))
+            })
+            .collect();
+        eventually("all are at it", || {
+            let has_failed = clients.iter().any(|client| client.is_finished());
+            (has_failed || seen.answers.load(Ordering::Relaxed) > 2 * BUSY).then_some(())
+        });
+        assert_eq!(seen.refused.load(Ordering::SeqCst), 0);
+        server.raw_request("GET", "/ready").send().assert_status(200);
+        seen.is_told.store(true, Ordering::SeqCst);
         server.signal(Signal::TERM);
+        eventually("it says that it stops", || {
+            (server.raw_request("GET", "/ready").send().status == 503).then_some(())
+        });
+        let (refused, acknowledged) = (seen.refused.load(Ordering::SeqCst), seen.acknowledged());
+        assert_eq!(refused, 0, "readiness is to fail first");
         until_it_refuses(&server);
+        assert!(seen.acknowledged() > acknowledged, "nothing was served after readiness had failed");
+        assert_says_that_it_stops(&server);
     });
+    assert_eq!(seen.refused.load(Ordering::SeqCst), BUSY);
     assert!(!server.has_ended(), "slow uploads are still on their way");
     std::thread::sleep(Duration::from_millis(300));
     for answer in slow.finish() {
@@ -184,30 +231,27 @@ fn a_busy_server_is_drained(mut server: TestServer) {
         let stored = server.request("GET", &format!("/files/slow{number}")).send();
         assert_eq!(gunzip(&stored.assert_status(200).body), slow.content());
     }
-    let acknowledged = acknowledged.into_inner().unwrap();
+    let acknowledged = seen.acknowledged.into_inner().unwrap();
     assert!(acknowledged.len() > BUSY, "{}", acknowledged.len());
     for (client, round) in acknowledged {
         let stored = server.request("GET", &format!("/files/busy{client}/{round}")).send();
-        assert!(gunzip(&stored.assert_status(200).body) == content(client, round), "busy{client}/{round}");
+        assert!(gunzip(&stored.assert_status(200).body) == busy_content(client, round), "busy{client}/{round}");
     }
 }
 
 #[test]
 fn a_busy_server_with_a_folder_is_drained() {
-    a_busy_server_is_drained(TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).start());
+    a_busy_server_is_drained(TestServer::builder());
 }
 
 #[test]
 fn a_busy_server_with_s3_is_drained() {
     let s3 = S3InProcess::start();
-    a_busy_server_is_drained(TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).s3(&s3.access).start());
+    a_busy_server_is_drained(TestServer::builder().s3(&s3.access));
 }
 
 #[test]
 fn a_busy_server_with_postgres_is_drained() {
     let postgres = PostgresServer::start();
-    let server = TestServer::builder().env("MAX_INMEMORY_SIZE", 4096).env("KVSTORAGE_TYPE", "postgres");
-    let server = server.env("POSTGRES_HOST", "127.0.0.1").env("POSTGRES_PORT", postgres.port());
-    let server = server.env("POSTGRES_USER", USER).env("POSTGRES_PASSWORD", PASSWORD).env("POSTGRES_DB", DATABASE);
-    a_busy_server_is_drained(server.start());
+    a_busy_server_is_drained(TestServer::builder().postgres(&postgres, DATABASE));
 }

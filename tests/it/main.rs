@@ -10,6 +10,7 @@ mod api;
 mod browser;
 mod care;
 mod clean;
+mod clean_bucket;
 mod client;
 mod cluster;
 mod damage;

@@ -184,14 +184,14 @@ impl CleanerActor {
 /// One line for what was done, one for what went wrong, one for what the scan found.
 fn tell(report: &CleanReport) {
     let deleted = report.deleted();
-    if deleted > 0 || report.parts > 0 {
+    if deleted > 0 || report.parts.done > 0 {
         log::info!(
             "cleaned deleted={deleted} freed_bytes={} unused={} abandoned_uploads={} condemned_before={} parts={} partial={}",
             report.freed_bytes(),
             report.unused.done,
             report.intents.done,
             report.condemned.done,
-            report.parts,
+            report.parts.done,
             report.is_partial
         );
     }

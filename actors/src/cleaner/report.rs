@@ -27,8 +27,9 @@ pub struct CleanReport {
     pub intents: Tally,
     /// Contents without a reference.
     pub unused: Tally,
-    /// Uploads in parts that were abandoned before they became an object, and ended (in a dry run: would be).
-    pub parts: u64,
+    /// Uploads in parts that were abandoned before they became an object: found, and ended. They are no objects and
+    /// count against no limit.
+    pub parts: Tally,
     /// What the full scan found, if there was one.
     pub scan: Option<ScanReport>,
     /// There is more to do: the limit was reached, or the run was stopped.

@@ -142,7 +142,10 @@ impl Cleaner {
                 is_stopped: &|| self.is_stopped(),
             };
             match self.contents.abort_stale_uploads(stale).await {
-                Ok(parts) => report.parts = parts,
+                Ok(parts) => {
+                    report.parts.plan(parts, 0);
+                    report.parts.done(if options.dry_run { 0 } else { parts }, 0);
+                }
                 // A key without the right to do this keeps nobody from the rest.
                 Err(error) => report.fail(error),
             }

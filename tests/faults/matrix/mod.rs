@@ -14,7 +14,8 @@ use s3dedup_actors::testkit::postgres::PostgresServer;
 
 use self::cases::Case;
 use crate::audit::{Database, audit, audit_objects};
-use crate::health::{Known, Watch, actors, settles, works};
+use crate::health::{Holding, Known, Watch, actors, works};
+use crate::large::Large;
 use crate::load::end::read_everything;
 use crate::load::{EndsWith, Load};
 use crate::member::{Fault, Member, Way};
@@ -27,6 +28,8 @@ const CLIENTS: usize = 8;
 /// Beside them, during the fault.
 const READERS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(150);
+/// Between two uploads in parts.
+const LARGE_PAUSE: Duration = Duration::from_secs(1);
 const WARM_UP: Duration = Duration::from_millis(1200);
 /// The contract: an answer begins within this time.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -59,6 +62,7 @@ fn run(case: &Case, number: usize, backends: &Backends) -> Report {
     let mut member = Member::start(&name, bucket.as_ref(), postgres, case.settings, number as u64);
     let load = Load::new(vec![member.peer.clone()], number as u64, PAUSE).with(CLIENTS, 8.0);
     let known = Known::put(&member.server);
+    let large = Large::new(number as u64);
     let (met, reads, over) = (member.answered_wrongly(), Reads::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let _ends = EndsWith(&load);
@@ -66,7 +70,7 @@ fn run(case: &Case, number: usize, backends: &Backends) -> Report {
         std::thread::sleep(WARM_UP);
         load.rest();
         known.read_at_once(&member.server);
-        let before = settles(&member.server);
+        let before = Holding::at_rest(&member);
         load.go_on();
         std::thread::sleep(WARM_UP / 4);
 
@@ -83,6 +87,10 @@ fn run(case: &Case, number: usize, backends: &Backends) -> Report {
                 scope.spawn(move || reads.go_on(known, server, reader, over))
             })
             .collect();
+        let uploads_in_parts = (case.way == Way::S3).then(|| {
+            let (large, peer, over) = (&large, &member.peer, &over);
+            scope.spawn(move || large.go_on(|| peer.address(), LARGE_PAUSE, over))
+        });
         let mut health = Duration::ZERO;
         while began.elapsed() < case.time {
             let asked = Instant::now();
@@ -96,28 +104,35 @@ fn run(case: &Case, number: usize, backends: &Backends) -> Report {
         member.pass();
         let recovery = recover(&member.server, &mut report);
         report.wrong.extend(readers.into_iter().filter_map(|reader| reader.join().unwrap().err()));
+        if let Some(uploads) = uploads_in_parts {
+            report.wrong.extend(uploads.join().unwrap().err());
+            if large.put(member.peer.address()) != Ok(true) {
+                report.wrong.push("nothing can be uploaded in parts after the fault".into());
+            }
+        }
         load.rest();
         let (slowest, of) = member.peer.take_slowest();
         let more = watch.starved();
-        if slowest > ANSWER_MAX + more || health > ANSWER_MAX + more {
+        if slowest.max(health) > watch.limit(ANSWER_MAX) {
             report.wrong.push(format!("an answer took {slowest:?}: {of}; /health took {health:?}; starved {more:?}"));
         }
-        let after = settles(&member.server);
-        report.wrong.extend(after.grown_since(before));
+        report.wrong.extend(before.left_since(&member));
         let (writes, acknowledged) = load.history.counts();
         report.told = format!(
-            "{in_trouble} refusals, {} of {} reads, met {}, slowest {} ms ({of}), recovery {} ms, {acknowledged} of {writes} writes, starved {} ms",
+            "{in_trouble} refusals, {} of {} reads, met {}, slowest {} ms ({of}), recovery {} ms, {acknowledged} of {writes} writes, (tried, stored) in parts {:?}, starved {} ms",
             reads.right.load(Relaxed),
             reads.all.load(Relaxed),
             member.answered_wrongly() - met,
             slowest.as_millis(),
             recovery.as_millis(),
+            large.counts(),
             more.as_millis()
         );
     });
     // Nothing is in memory any more: all is read from where it is kept.
     member.stop_and_restart();
     read_everything(&load, &mut report.wrong);
+    large.read_all(member.peer.address(), &mut report.wrong);
     member.server.stop();
     if member.server.log().contains("panic") {
         report.wrong.push("it panicked".into());
@@ -169,12 +184,12 @@ fn recover(server: &TestServer, report: &mut Report) -> Duration {
             Ok(()) => in_a_row += 1,
             Err(why) => (in_a_row, since, last) = (0, Instant::now(), why),
         }
-        if watch.took() > 2 * RECOVERY_MAX {
+        if watch.elapsed() > watch.limit(2 * RECOVERY_MAX) {
             break;
         }
     }
     let took = since - began;
-    if took > RECOVERY_MAX + watch.starved() || in_a_row < WELL {
+    if took > watch.limit(RECOVERY_MAX) || in_a_row < WELL {
         report.wrong.push(format!("it was not well after {took:?}: {last}"));
     }
     took

@@ -6,6 +6,7 @@
 
 mod trouble;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 use self::trouble::Trouble;
 use crate::audit::{Database, audit, audit_objects};
 use crate::health::settles;
+use crate::large::Large;
 use crate::load::end::read_everything;
 use crate::load::{EndsWith, Load};
 use crate::member::Member;
@@ -24,6 +26,8 @@ use crate::support::s3::{Garage, S3Access};
 const TIME: Duration = Duration::from_secs(25);
 const CLIENTS: usize = 24;
 const PAUSE: Duration = Duration::from_millis(400);
+/// Between two uploads in parts, at least.
+const LARGE_PAUSE: Duration = Duration::from_secs(1);
 /// The cleaner runs all the time, and nothing is safe for long without a name.
 const SETTINGS: &[(&str, &str)] = &[("CLEANER_INTERVAL", "2"), ("CLEANER_GRACE", "10"), ("LOG_LEVEL", "warn")];
 
@@ -88,10 +92,15 @@ fn run(stores: Stores, garage: &Garage, seed: u64, time: Duration) -> Vec<String
     let load = Load::new(peers, seed, PAUSE).with(CLIENTS, 4.0);
     let began = Instant::now();
     let mut trouble = Trouble::new(seed, stores);
+    let (large, peer, over) = (Large::new(seed), world.members[0].peer.clone(), AtomicBool::new(false));
+    let mut wrong = Vec::new();
     std::thread::scope(|scope| {
         let _ends = EndsWith(&load);
         load.start(scope);
+        let uploads = scope.spawn(|| large.go_on(|| peer.address(), (time / 12).max(LARGE_PAUSE), &over));
         trouble.run(&mut world, time);
+        over.store(true, Relaxed);
+        wrong.extend(uploads.join().unwrap().err());
     });
     let (writes, acknowledged) = load.history.counts();
     println!(
@@ -101,12 +110,12 @@ fn run(stores: Stores, garage: &Garage, seed: u64, time: Duration) -> Vec<String
         load.refusals.load(Relaxed),
         load.untold.load(Relaxed)
     );
-    let mut wrong = Vec::new();
+    println!("{stores:?}: (tried, stored) in parts {:?}", large.counts());
     for member in &world.members {
         settles(&member.server);
     }
     world.members.iter_mut().for_each(Member::stop_and_restart);
-    let present = read_everything(&load, &mut wrong);
+    let present = read_everything(&load, &mut wrong).len() + large.read_all(peer.address(), &mut wrong);
     for member in &mut world.members {
         member.server.stop();
         if member.server.log().contains("panic") {
@@ -114,7 +123,7 @@ fn run(stores: Stores, garage: &Garage, seed: u64, time: Duration) -> Vec<String
         }
     }
     wrong.extend(world.audit());
-    wrong.extend(prove(&world.members[0].server, present.len()));
+    wrong.extend(prove(&world.members[0].server, present));
     if !wrong.is_empty() {
         for member in &world.members {
             eprintln!("--- log of {} ---\n{}", member.peer.name, member.server.log());
