@@ -52,6 +52,12 @@ fn cut(line: &str, columns: usize) -> &str {
     line
 }
 
+/// A bar of so many characters.
+pub fn bar(done: u64, total: u64, width: u64) -> String {
+    let filled = (u128::from(done) * u128::from(width) / u128::from(total.max(1))).min(u128::from(width));
+    (0..u128::from(width)).map(|place| if place < filled { '#' } else { '.' }).collect()
+}
+
 /// Joins parts of a line, leaving out what matters least until it fits. Each part comes with what it matters: the lowest
 /// number is left out first.
 pub fn fitted(parts: &[(u8, String)], columns: usize) -> String {
@@ -75,6 +81,15 @@ mod tests {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("abcd", 3), "abc");
         assert_eq!(cut("aż世b", 4), "aż");
+    }
+
+    #[test]
+    fn a_bar_is_as_full_as_what_is_done() {
+        assert_eq!(
+            [(0, 4), (1, 4), (4, 4), (9, 4), (0, 0)].map(|(done, total)| bar(done, total, 4)),
+            ["....", "#...", "####", "####", "...."]
+        );
+        assert_eq!(bar(u64::MAX / 2, u64::MAX, 4), "#...");
     }
 
     #[test]

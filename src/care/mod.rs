@@ -50,6 +50,11 @@ pub struct ReportTo {
 }
 
 impl ReportTo {
+    /// Whether anybody reads more than the text.
+    fn is_for_programs(&self) -> bool {
+        self.json || self.file.is_some()
+    }
+
     /// Writes the report; `text` is for people.
     fn write(&self, report: &Value, text: &str) -> Result<(), String> {
         if let Some(file) = &self.file {

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use s3dedup_actors::verify::{Phase, Progress, Snapshot};
 
 use super::SHOW_EVERY;
-use crate::terminal;
+use crate::terminal::{self, bar, fitted};
+
+/// Characters of the bar.
+const BAR_WIDTH: u64 = 20;
 
 /// Shows the progress until it is dropped.
 pub struct Shown {
@@ -18,7 +21,7 @@ impl Shown {
     /// Begins to show; `by_bytes` when bytes say more about the time left than contents.
     pub fn start(progress: Rc<Progress>, by_bytes: bool) -> Self {
         let mut rate = Rate::default();
-        Self::lines(move || rate.line(&progress.snapshot(), Instant::now(), by_bytes))
+        Self::fitted(move |columns| rate.line(&progress.snapshot(), Instant::now(), by_bytes, columns))
     }
 
     /// Begins to show what `line` says each time.
@@ -60,13 +63,13 @@ struct Rate {
 }
 
 impl Rate {
-    fn line(&mut self, now: &Snapshot, at: Instant, by_bytes: bool) -> String {
+    fn line(&mut self, now: &Snapshot, at: Instant, by_bytes: bool, columns: usize) -> String {
         match now.phase {
             Phase::Metadata => return "phase=metadata".to_owned(),
             Phase::Orphans => return format!("phase=orphans objects={}", now.steps),
             Phase::Names => return "phase=names".to_owned(),
-            Phase::Losses => return format!("phase=losses contents={}/{}", now.steps, now.steps_all),
-            Phase::Repair => return format!("phase=repair actions={}/{}", now.steps, now.steps_all),
+            Phase::Losses => return steps("losses", "contents", now.steps, now.steps_all, columns),
+            Phase::Repair => return steps("repair", "actions", now.steps, now.steps_all, columns),
             Phase::Contents => {}
         }
         let (since, contents, bytes) = *self.first.get_or_insert((at, now.contents, now.stored_bytes));
@@ -89,11 +92,32 @@ impl Rate {
             _ => "?".to_owned(),
         };
         let megabytes = bytes_rate / 1e6;
+        let bar = shown_bar(done, all, columns);
         let (done, all) = (now.contents, now.contents_all);
-        format!(
-            "phase=contents {percent:.1}% contents={done}/{all} rate={contents_rate:.0}/s {megabytes:.1} MB/s eta={eta}"
-        )
+        let parts = [
+            (4, "phase=contents".to_owned()),
+            (2, bar),
+            (6, format!("{percent:.1}%")),
+            (3, format!("contents={done}/{all}")),
+            (0, format!("rate={contents_rate:.0}/s")),
+            (1, format!("{megabytes:.1} MB/s")),
+            (5, format!("eta={eta}")),
+        ];
+        let parts: Vec<_> = parts.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+        fitted(&parts, columns)
     }
+}
+
+/// How far a phase is of which it is known how many steps it has.
+fn steps(phase: &str, what: &str, done: u64, all: u64, columns: usize) -> String {
+    let bar = shown_bar(done, all, columns);
+    let space = if bar.is_empty() { "" } else { " " };
+    format!("phase={phase}{space}{bar} {what}={done}/{all}")
+}
+
+/// A bar on a terminal; a log has no columns, and none.
+fn shown_bar(done: u64, all: u64, columns: usize) -> String {
+    if columns == usize::MAX { String::new() } else { format!("[{}]", bar(done, all, BAR_WIDTH)) }
 }
 
 /// A time for people.
@@ -124,11 +148,36 @@ mod tests {
         };
         let (mut rate, begun) = (Rate::default(), Instant::now());
         // Half was done by a run before.
-        assert!(rate.line(&snapshot(500, 500_000_000), begun, true).contains("eta=?"));
-        let line = rate.line(&snapshot(600, 600_000_000), begun + Duration::from_secs(10), true);
+        let log = usize::MAX;
+        assert!(rate.line(&snapshot(500, 500_000_000), begun, true, log).contains("eta=?"));
+        let line = rate.line(&snapshot(600, 600_000_000), begun + Duration::from_secs(10), true, log);
         let unknown = Snapshot { contents_all: 0, stored_bytes_all: 0, ..snapshot(700, 700_000_000) };
-        let told = rate.line(&unknown, begun + Duration::from_secs(20), true);
+        let told = rate.line(&unknown, begun + Duration::from_secs(20), true, log);
         assert_eq!(told, "phase=contents contents=700 rate=10/s 10.0 MB/s");
         assert_eq!(line, "phase=contents 60.0% contents=600/1000 rate=10/s 10.0 MB/s eta=40s");
+    }
+
+    #[test]
+    fn people_see_a_bar_that_fits_and_phases_that_move() {
+        let snapshot = |phase, contents, steps| Snapshot {
+            phase,
+            contents,
+            contents_all: 1000,
+            stored_bytes: 0,
+            stored_bytes_all: 0,
+            steps,
+            steps_all: 40,
+        };
+        let (mut rate, begun) = (Rate::default(), Instant::now());
+        let at = begun + Duration::from_secs(10);
+        rate.line(&snapshot(Phase::Contents, 0, 0), begun, false, 100);
+        let line = rate.line(&snapshot(Phase::Contents, 500, 0), at, false, 100);
+        assert_eq!(line, "phase=contents [##########..........] 50.0% contents=500/1000 rate=50/s 0.0 MB/s eta=10s");
+        let line = rate.line(&snapshot(Phase::Contents, 500, 0), at, false, 40);
+        assert_eq!(line, "phase=contents 50.0% eta=10s");
+        let line = rate.line(&snapshot(Phase::Repair, 0, 20), at, false, 100);
+        assert_eq!(line, "phase=repair [##########..........] actions=20/40");
+        assert_eq!(rate.line(&snapshot(Phase::Losses, 0, 20), at, false, usize::MAX), "phase=losses contents=20/40");
+        assert_eq!(rate.line(&snapshot(Phase::Orphans, 0, 20), at, false, 100), "phase=orphans objects=20");
     }
 }

@@ -104,7 +104,9 @@ async fn work(config: &Config, options: &RepairOptions, stores: &Stores) -> Resu
     drop(shown);
     let applied = applied.transpose().map_err(|error| format!("cannot repair all error=\"{error}\""))?;
     let outcome = Outcome { plan: &plan, applied: applied.as_deref() };
-    options.report.write(&outcome.to_json(), &outcome.text())?;
+    // It may have 100,000 actions.
+    let report = if options.report.is_for_programs() { outcome.to_json() } else { Value::Null };
+    options.report.write(&report, &outcome.text())?;
     Ok(if outcome.is_whole() { exit::OK } else { exit::DAMAGED })
 }
 
@@ -190,8 +192,20 @@ impl Outcome<'_> {
     fn text(&self) -> String {
         let (Plan { found, actions, lost, left_off }, mut out) = (self.plan, String::new());
         let damages = found.damages.len() as u64 + found.damages_left_off;
-        let verb = if self.applied.is_some() { "done" } else { "planned, nothing was done" };
-        let _ = writeln!(out, "found {damages} damages; {} actions {verb}", actions.len());
+        let (names, contents) = (found.names, found.contents);
+        match self.status() {
+            "whole" if actions.is_empty() => {
+                let _ = writeln!(out, "whole: {names} names, {contents} contents, nothing to repair");
+            }
+            "whole" if self.applied.is_some() => {
+                let _ = writeln!(out, "whole now: found {damages} damages; {} actions done", actions.len());
+            }
+            status => {
+                let verb = if self.applied.is_some() { "done" } else { "planned, nothing was done" };
+                let status = if status == "damaged" { "DAMAGED" } else { status };
+                let _ = writeln!(out, "{status}: found {damages} damages; {} actions {verb}", actions.len());
+            }
+        }
         for (number, action) in actions.iter().enumerate().take(SHOWN_MAX) {
             let skipped = match self.applied.and_then(|applied| applied.get(number)) {
                 Some(Applied::Skipped(why)) => format!(" SKIPPED: {why}"),

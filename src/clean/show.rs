@@ -26,9 +26,7 @@ pub fn end_of_bar() {
 fn bar_text(what: &str, done: u64, total: u64) -> String {
     // More may turn up than was planned.
     let total = total.max(done).max(1);
-    let filled = done * BAR_WIDTH / total;
-    let bar: String = (0..BAR_WIDTH).map(|place| if place < filled { '#' } else { '.' }).collect();
-    format!("{what} [{bar}] {done} of {total}")
+    format!("{what} [{}] {done} of {total}", terminal::bar(done, total, BAR_WIDTH))
 }
 
 /// The report as an aligned table and a few lines.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::care::progress::duration;
 use crate::clean::aligned;
 use crate::config::one_line;
-use crate::terminal::fitted;
+use crate::terminal::{bar, fitted};
 
 /// Characters of the bar, and of it where there is less room.
 const BAR_WIDTHS: [u64; 2] = [20, 10];
@@ -29,8 +29,7 @@ pub fn line(now: &MigrationSnapshot, columns: usize) -> String {
     // More may turn up than was listed.
     let total = counts.total.max(settled).max(1);
     let width = BAR_WIDTHS[usize::from(columns < WIDE)];
-    let filled = settled * width / total;
-    let bar: String = (0..width).map(|place| if place < filled { '#' } else { '.' }).collect();
+    let bar = bar(settled, total, width);
     let percent = settled as f64 / total as f64 * 100.0;
     let megabytes = now.received_bytes as f64 / 1e6 / now.copying_for.as_secs_f64().max(0.001);
     let eta = now.time_left().map_or_else(|| "?".to_owned(), duration);
