@@ -91,10 +91,12 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
         }
         Action::Await { key, .. } => {
             patiently(async || metadata.note_damaged(*key).await).await?;
+            failpoint::hit(Point::RepairAfterAwait).await?;
             Ok(Applied::Done)
         }
         Action::Clear { key } => {
             patiently(async || metadata.lift_quarantine(*key).await).await?;
+            failpoint::hit(Point::RepairAfterClear).await?;
             Ok(Applied::Done)
         }
         Action::Recount { digest } => {
@@ -110,6 +112,7 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
 }
 
 async fn set(with: &Repairer<'_>, set: SetBlob) -> Result<Applied> {
+    failpoint::hit(Point::RepairBeforeSwitch).await?;
     Ok(match patiently(async || with.stores.metadata.set_blob(set.clone()).await).await? {
         SetOutcome::Set => {
             failpoint::hit(Point::RepairAfterSwitch).await?;
