@@ -19,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0009_suspects.sql"),
     include_str!("schema/0010_telling.sql"),
     include_str!("schema/0011_illegible.sql"),
+    include_str!("schema/0012_made_anew.sql"),
 ];
 
 /// What the lock session and the queries need.
