@@ -86,7 +86,8 @@ impl Rate {
             let (contents, megabytes) = (now.contents, bytes_rate / 1e6);
             return format!("phase=contents contents={contents} rate={contents_rate:.0}/s {megabytes:.1} MB/s");
         }
-        let percent = (done as f64 / all as f64 * 100.0).min(100.0);
+        // All is all only when nothing is left.
+        let percent = ((done as f64 / all as f64 * 1000.0).floor() / 10.0).min(100.0);
         let eta = match all.saturating_sub(done) as f64 / rate {
             seconds if seconds.is_finite() => duration(Duration::from_secs(seconds as u64)),
             _ => "?".to_owned(),

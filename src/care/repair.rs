@@ -15,7 +15,7 @@ use super::progress::Shown;
 use super::verify::list;
 use super::{CONCURRENCY, Empty, ReportTo, check_match_but, examiner, open_alone, run, said, turn};
 use crate::boot::{engine, folders};
-use crate::config::Config;
+use crate::config::{Config, StorageType};
 use crate::exit;
 
 /// Contents that are released in one transaction.
@@ -127,6 +127,7 @@ async fn fallbacks(config: &Config) -> Result<Vec<Box<dyn Fallback>>, String> {
     let limits = || SpoolLimits {
         memory_bytes_max: config.bucket.max_inmemory_size,
         temp_dir: config.bucket.temp_dir.clone(),
+        files_are_kept: config.bucket.storage_type == StorageType::Filesystem,
         logical_bytes_max: config.limits.max_logical_size,
         compression_level: config.compression.level,
     };

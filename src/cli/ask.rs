@@ -106,7 +106,7 @@ pub(super) fn told(outcome: Result<String, String>, say: fn(&str)) -> u8 {
 
 fn shown(place: &Place, token: Option<&Secret>, json: bool) -> Result<String, String> {
     let answer = place.get("/api/stats", token)?;
-    let other = || format!("the server at {place} answers {}: {}", answer.status, answer.body.trim_end());
+    let other = || format!("the server at {place} answers {}: {}", answer.status, in_one_line(&answer.body));
     if answer.status == 401 || answer.status == 403 {
         return Err(format!("{}; ADMIN_TOKEN or ADMIN_TOKEN_FILE names one of the role admin", other()));
     }
@@ -121,6 +121,11 @@ fn healthy(place: &Place, ready: bool) -> Result<String, String> {
     let answer = place.get(if ready { "/ready" } else { "/health" }, None)?;
     match answer.status {
         200 => Ok(answer.body),
-        status => Err(format!("the server at {place} answers {status}: {}", answer.body.trim_end())),
+        status => Err(format!("the server at {place} answers {status}: {}", in_one_line(&answer.body))),
     }
+}
+
+/// What an error says, with the id of its request behind it.
+fn in_one_line(body: &str) -> String {
+    body.trim_end().replace('\n', ", ")
 }

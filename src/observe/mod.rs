@@ -16,7 +16,7 @@ use s3dedup_actors::model::Stamp;
 use s3dedup_actors::store::instances::InstanceRegistry;
 use s3dedup_actors::store::meta::{MetaBrowser, MigrationJournal};
 use s3dedup_actors::{Engine, Totals};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 pub use self::history::{Range, Sample};
 pub use self::shared::Shared;
@@ -29,10 +29,11 @@ use self::traffic::Counted;
 const TOTALS_AGE_MAX: Duration = Duration::from_secs(1);
 /// How long the metadata store may take for them.
 const TOTALS_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often the content store is asked whether it is there.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// So many of these make one point of the history.
-const PROBES_PER_SAMPLE: u64 = 2;
+/// How often the content store is asked whether it is there. With the time that an answer may take, and the second between
+/// two looks of the dashboard, an outage is seen there within 10 s.
+const PROBE_EVERY: Duration = Duration::from_secs(4);
+/// The time between two points of the history.
+const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
 /// What does not change while the server runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -180,16 +181,24 @@ impl Observer {
 
     /// Looks at the stores and notes numbers, for as long as the server runs.
     pub async fn watch(self) {
-        let mut ticks = interval(PROBE_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut counted, mut last) = (Counted::default(), Instant::now());
-        for tick in 0_u64.. {
+        // Neither waits for the other: a store that does not answer is no reason to look at the other one later.
+        tokio::join!(self.probe(), self.sample());
+    }
+
+    async fn probe(&self) {
+        let mut ticks = ticks(PROBE_EVERY);
+        loop {
             ticks.tick().await;
             let outcome = self.0.engine.probe_contents().await;
             self.note_contents(outcome.as_ref().err().map(|error| error as &dyn std::fmt::Display));
-            if !tick.is_multiple_of(PROBES_PER_SAMPLE) {
-                continue;
-            }
+        }
+    }
+
+    async fn sample(&self) {
+        let mut ticks = ticks(SAMPLE_EVERY);
+        let (mut counted, mut last) = (Counted::default(), Instant::now());
+        loop {
+            ticks.tick().await;
             let totals = self.totals().await;
             let now = self.0.traffic.counted();
             let sample = Sample::new(Stamp::now(), totals, &now, &counted, last.elapsed());
@@ -209,4 +218,10 @@ impl Observer {
             _ => {}
         }
     }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

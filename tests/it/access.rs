@@ -73,6 +73,7 @@ fn each_route_wants_its_role() {
         ("GET", "/api/stats", [false, false, false, true]),
         ("GET", "/api/actors", [false, false, false, true]),
         ("GET", "/api/files", [false, false, false, true]),
+        ("GET", "/api/download?name=none", [false, false, false, true]),
         ("GET", "/ui", [false, false, false, true]),
         ("GET", "/ui/app.js", [false, false, false, true]),
     ] {
@@ -257,6 +258,7 @@ fn commands_that_ask_a_server_show_a_token() {
         assert_eq!(refused.status.code(), Some(1));
         let told = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(told.contains("ADMIN_TOKEN") && !told.contains(&tokens.read), "{told}");
+        assert!(told.lines().count() == 1 && !told.contains("\\n"), "{told}");
     }
     assert!(run(&["stats", "--json"], Some(("ADMIN_TOKEN", &tokens.admin))).status.success());
     let url = format!("http://{}", server.address());
@@ -382,6 +384,16 @@ fn pages_can_have_a_listener_of_their_own() {
     for target in TRICKS.into_iter().chain([absolute.as_str()]) {
         assert!(matches!(server.raw_request("GET", target).send().status, 400 | 404), "{target}");
     }
+    // A file can be had where the dashboard is, by the link in it.
+    let download = "/api/download?name=x";
+    let answer = Request::new(admin, "GET", download).header("Accept-Encoding", "identity").send();
+    assert_eq!(answer.assert_status(200).body, b"content");
+    let head = Request::new(admin, "HEAD", download).send();
+    assert_eq!((head.assert_status(200).header("logical-size"), head.body.len()), (Some("7"), 0));
+    Request::new(admin, "GET", "/api/download?name=none").send().assert_refused(404);
+    Request::new(admin, "GET", "/api/download?name=a/../x").send().assert_refused(400);
+    Request::new(admin, "DELETE", download).send().assert_refused(405);
+    server.raw_request("GET", download).send().assert_refused(404);
     for target in ["/ft/version", "/ft/files/x", "/ft/list/", "/"] {
         Request::new(admin, "GET", target).send().assert_refused(404);
     }

@@ -202,6 +202,35 @@ fn a_log_file_that_cannot_be_written_stops_nothing_and_is_told_once() {
 }
 
 #[test]
+fn a_full_disk_of_the_log_file_stops_nothing_and_lines_get_in_when_there_is_room() {
+    let builder = TestServer::builder().temp_bytes_max(1 << 20).env("JSON_LOG_PATH", "temp/s3dedup.json");
+    let mut server = builder.env("ACCESS_LOG", true).env("JSON_LOG_ROTATE", "never").start();
+    // Its own view: the folder is mounted for it alone.
+    let process = format!("/proc/{}/root", server.pid().as_raw_nonzero());
+    let folder = Path::new(&process).join(server.temp_dir().strip_prefix("/").unwrap());
+    let filler = folder.join("filler");
+    std::fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
+    let asked_until = |told: &str| {
+        eventually(told, || {
+            server.request("GET", "/files/none").send().assert_refused(404);
+            server.log().contains(told).then_some(())
+        });
+    };
+    asked_until("the log file cannot be written, the server goes on without it");
+    upload(&server, "a", 0, b"content").send().assert_status(200);
+    server.raw_request("GET", "/ready").send().assert_status(200);
+    std::fs::remove_file(&filler).unwrap();
+    asked_until("the log file is written again, lines are missing in it");
+    // Nothing is left of the line that did not fit.
+    let lines = file(&folder.join("s3dedup.json"));
+    let told = lines.iter().find(|line| line["message"] == "the log file is written again, lines are missing in it");
+    assert!(told.unwrap()["lines"].as_u64().unwrap() > 0);
+    server.stop();
+    let log = server.log();
+    assert_eq!(log.lines().filter(|line| line.contains("cannot be written")).count(), 1, "{log}");
+}
+
+#[test]
 fn a_log_file_of_limited_size_is_put_aside_and_few_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s3dedup.json");

@@ -201,11 +201,26 @@ fn a_content_store_that_nobody_asks_is_seen_to_be_away_and_back() {
 /// What only a server with TLS tells; its own test looks for it.
 const OF_TLS: &str = "s3dedup_tls_certificate_expiry_timestamp_seconds";
 
+/// Labels in braces behind a name, and those by which sums are made.
+fn labels(text: &str) -> BTreeSet<&str> {
+    let sums = text.split("by (").skip(1).filter_map(|rest| rest.split(')').next());
+    let names = text.match_indices("s3dedup_").map(|(at, _)| &text[at..]);
+    let behind = names.map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_'));
+    let braces = behind.filter_map(|rest| rest.strip_prefix('{')?.split('}').next());
+    let found = sums.chain(braces).flat_map(|list| list.split(',')).filter_map(|pair| pair.split('=').next());
+    found.map(str::trim).collect()
+}
+
 #[test]
 fn dashboards_and_alerts_use_names_that_exist() {
     let server = TestServer::start();
     upload(&server, "a", 0, &Noise::bytes(1, 10)).send().assert_status(200);
-    let told = read(&text(&server));
+    let shown = text(&server);
+    let told = read(&shown);
+    let mut known = labels(&shown);
+    assert!(known.contains("endpoint") && known.contains("le"), "{known:?}");
+    // Prometheus adds where a number came from.
+    known.insert("instance");
     for file in ["grafana-dashboard.json", "alerts.yml"] {
         let path = format!("{}/compose/{file}", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
@@ -219,6 +234,9 @@ fn dashboards_and_alerts_use_names_that_exist() {
         for name in used {
             let is_told = name == OF_TLS || told.contains(name) || told.contains(&format!("{name}_total"));
             assert!(is_told, "{file} uses {name}, which is not told");
+        }
+        for label in labels(&text) {
+            assert!(known.contains(label), "{file} uses the label {label}, which is not told");
         }
     }
 }

@@ -27,11 +27,30 @@ mapfile -t compose < <(grep --files-with-matches '^services:' compose/*.yml)
 quietly "$venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec "${compose[@]}"
 quietly haproxy -c -f compose/haproxy.cfg
 quietly promtool check config compose/prometheus.yml
-quietly python3 -m json.tool compose/grafana-dashboard.json
+# What Grafana asks Prometheus, as rules, with something in the place of its variables.
+asked=$(mktemp --suffix=.yml)
+trap 'rm -f "$asked"' EXIT
+python3 - compose/grafana-dashboard.json >"$asked" <<'END' || fail "compose/grafana-dashboard.json cannot be read"
+import json, sys
+
+def expressions(part):
+    if isinstance(part, dict):
+        yield from ([part["expr"]] if "expr" in part else [])
+        part = list(part.values())
+    for inner in part if isinstance(part, list) else []:
+        yield from expressions(inner)
+
+found = list(expressions(json.load(open(sys.argv[1]))))
+assert len(found) > 10, "no expressions"
+plain = [it.replace("$__rate_interval", "5m").replace("$instance", "x") for it in found]
+rules = [{"record": f"asked:{number}", "expr": expr} for number, expr in enumerate(plain)]
+print(json.dumps({"groups": [{"name": "grafana", "rules": rules}]}))
+END
+quietly promtool check rules "$asked"
 
 # The program need not be installed where the unit is checked.
 unit=$(mktemp -d)
-trap 'rm -rf "$unit"' EXIT
+trap 'rm -rf "$unit" "$asked"' EXIT
 sed 's|^ExecStart=/usr/bin/s3dedup|ExecStart=/bin/true|' compose/packaging/s3dedup.service >"$unit/s3dedup.service"
 quietly systemd-analyze verify --man=no --recursive-errors=no "$unit/s3dedup.service"
 # 0 is the least exposure, 100 is none of the protections; warnings are printed, too

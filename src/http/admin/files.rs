@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use s3dedup_actors::model::{self, Digest, EntryKey, Error, Kind, Namespace, Recipe};
 use s3dedup_actors::store::meta::FilesPage;
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::json;
 use crate::http::error::Failure;
+use crate::http::{Front, filetracker};
 use crate::observe::Observer;
 
 const NAMESPACE: Namespace = Namespace::FILETRACKER;
@@ -78,6 +79,16 @@ pub async fn file(observer: &Observer, query: &str) -> Result<HttpResponse, Fail
         "held_by": held_by,
         "more": more,
     })))
+}
+
+/// `?name=NAME`: the file itself, as the protocol gives it. The protocol may be served at another address, which a page does
+/// not know; and like there this takes a slot, and is refused while the server stops.
+pub async fn download(front: &Front, request: &HttpRequest) -> Result<HttpResponse, Failure> {
+    let FileQuery { name } = parsed(request.query_string())?;
+    if front.stopping.refuses() {
+        return Err(Failure::stopping());
+    }
+    filetracker::download(front, request, &name).await
 }
 
 #[derive(Deserialize)]

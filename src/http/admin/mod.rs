@@ -42,6 +42,8 @@ pub enum Page {
     Files,
     /// What a name holds.
     File,
+    /// The file of a name.
+    Download,
     /// Who holds a content.
     Content,
     /// The most shared contents.
@@ -62,6 +64,7 @@ const PAGES: &[(&str, Page)] = &[
     ("/api/instances", Page::Instances),
     ("/api/files", Page::Files),
     ("/api/file", Page::File),
+    ("/api/download", Page::Download),
     ("/api/content", Page::Content),
     ("/api/shared", Page::Shared),
     ("/ui", Page::Ui(&ui::INDEX)),
@@ -93,6 +96,7 @@ pub async fn serve(front: &Front, request: &HttpRequest, page: Page) -> Result<H
         Page::Instances => numbers::instances(observer).await,
         Page::Files => files::files(observer, request.query_string()).await,
         Page::File => files::file(observer, request.query_string()).await,
+        Page::Download => files::download(front, request).await,
         Page::Content => files::content(observer, request.query_string()).await,
         Page::Shared => files::shared(observer).await,
         Page::Ui(asset) => Ok(ui::answer(asset)),

@@ -39,6 +39,15 @@ pub async fn serve(
     }
 }
 
+/// The file of a name, for pages that offer it beside the protocol.
+pub async fn download(front: &Front, request: &HttpRequest, name: &str) -> Result<HttpResponse, Failure> {
+    let key = key(name.as_bytes())?;
+    match *request.method() {
+        Method::HEAD => get::head(front, request, &key).await,
+        _ => get::get(front, request, &key).await,
+    }
+}
+
 fn key(path: &[u8]) -> Result<EntryKey, Failure> {
     Ok(EntryKey::parse(NAMESPACE, path)?)
 }

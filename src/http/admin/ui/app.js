@@ -9,6 +9,8 @@ import { inside } from "./inside.js";
 
 const PAGES = { overview, files, shared, inside };
 const EVERY_MS = 5000;
+// An outage is to be seen soon, and asking for it costs little.
+const STATE_EVERY_MS = 1000;
 
 const main = document.getElementById("main");
 const trouble = document.getElementById("trouble");
@@ -45,7 +47,7 @@ async function refresh() {
   if (busy) return;
   busy = true;
   const shown = page;
-  const outcomes = await Promise.allSettled([state(), whoAnswers(), shown.refresh()]);
+  const outcomes = await Promise.allSettled([whoAnswers(), shown.refresh()]);
   busy = false;
   const failed = outcomes.find((outcome) => outcome.status === "rejected");
   trouble.hidden = !failed;
@@ -54,22 +56,33 @@ async function refresh() {
   if (shown !== page) refresh();
 }
 
+function pill(name, said) {
+  const kind = said === undefined ? "unknown" : said === "ok" ? "" : "bad";
+  const text = said === "ok" ? name : `${name}: ${visible(said ?? "not known")}`;
+  return h("span", { class: `pill ${kind}`, title: visible(said ?? "") }, text);
+}
+
+let looking = false;
+let seen = "";
+
+// What is well and what is not.
 async function state() {
-  const place = document.getElementById("state");
-  const pill = (name, said) => {
-    const kind = said === undefined ? "unknown" : said === "ok" ? "" : "bad";
-    const text = said === "ok" ? name : `${name}: ${visible(said ?? "not known")}`;
-    return h("span", { class: `pill ${kind}`, title: visible(said ?? "") }, text);
-  };
+  if (looking) return;
+  looking = true;
+  let told;
   try {
     const ready = await ask("/ready");
-    const pills = [pill("metadata", ready.metadata), pill("contents", ready.contents), pill("actors", ready.actors)];
-    if (ready.draining) pills.push(pill("server", "stopping"));
-    place.replaceChildren(...pills);
+    told = ["metadata", "contents", "actors"].map((name) => [name, ready[name]]);
+    if (ready.draining) told.push(["server", "stopping"]);
   } catch (error) {
-    place.replaceChildren(pill("server", error.message));
-    throw error;
+    told = [["server", error.message]];
   }
+  looking = false;
+  // It is read out when it changes: the same again is no change.
+  const now = JSON.stringify(told);
+  if (now === seen) return;
+  seen = now;
+  document.getElementById("state").replaceChildren(...told.map(([name, said]) => pill(name, said)));
 }
 
 const THEMES = ["auto", "light", "dark"];
@@ -119,7 +132,15 @@ document.addEventListener("keydown", (event) => {
   }
 });
 addEventListener("hashchange", open);
-document.addEventListener("visibilitychange", () => document.hidden || refresh());
+function renew() {
+  if (document.hidden) return;
+  state();
+  refresh();
+}
+
+document.addEventListener("visibilitychange", renew);
 setInterval(() => document.hidden || refresh(), EVERY_MS);
+setInterval(() => document.hidden || state(), STATE_EVERY_MS);
 paint();
 open();
+state();

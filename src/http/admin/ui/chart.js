@@ -94,7 +94,8 @@ function nearest(times, wanted) {
 }
 
 function niceAbove(value) {
-  if (!(value > 0)) return 1;
+  // Nothing but zeros: half of this is a whole number, too.
+  if (!(value > 0)) return 2;
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value) ?? value;
 }

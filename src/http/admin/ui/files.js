@@ -22,11 +22,15 @@ export function files(main, parameters) {
   let typing = null;
   input.addEventListener("input", () => {
     clearTimeout(typing);
-    typing = setTimeout(() => go(input.value, null), 250);
+    typing = setTimeout(() => {
+      typing = null;
+      go(input.value, null);
+    }, 250);
   });
   const search = h("form", { class: "search", role: "search", onsubmit: (event) => {
     event.preventDefault();
     clearTimeout(typing);
+    typing = null;
     go(input.value, null);
   } }, input, h("button", { type: "submit" }, "Show"));
   const crumbs = h("div", { class: "crumbs" });
@@ -51,7 +55,8 @@ export function files(main, parameters) {
     if (newPrefix !== prefix) cursors = [null];
     prefix = newPrefix;
     picked = parameters.get("name");
-    if (document.activeElement !== input) input.value = prefix;
+    // Unless somebody is typing: what comes next is theirs.
+    if (typing === null && input.value !== prefix) input.value = prefix;
     return true;
   }
 
@@ -119,10 +124,10 @@ function gone(error) {
 
 function fileDetails(file, prefix) {
   const row = (name, ...value) => [h("dt", {}, name), h("dd", {}, value)];
-  const where = file.name.split("/").map(encodeURIComponent).join("/");
   return [
     h("header", {}, h("h2", {}, nameOf(file.name)), h("a", { href: addressOf(prefix, null), "aria-label": "Close" }, "Close")),
-    h("a", { class: "download", href: `${file.prefix}/files/${where}`, download: visible(file.name.split("/").pop()) },
+    h("a", { class: "download", href: `/api/download?${new URLSearchParams({ name: file.name })}`,
+      download: visible(file.name.split("/").pop()) },
       `Download (${bytes(file.logical_size)})`),
     h("dl", { class: "rows" },
       row("Version", moment(file.modified)),

@@ -21,7 +21,7 @@ export function shared(main, parameters) {
     if (wanted !== picked) return;
     note.textContent = `as of ${duration(found.age_seconds)} ago`;
     list.replaceChildren(table(
-      [["#", "n"], ["SHA-256"], ["Files", "n"], ["Size", "n"], ["Stored", "n optional"], ["Saved by sharing", "n"]],
+      [["#", "n"], ["SHA-256"], ["Files", "n"], ["Size", "n optional"], ["Stored", "n optional"], ["Saved by sharing", "n"]],
       found.contents.map((one, at) => row(one, at, picked)), "No content has more than one file."));
     details.hidden = content === null;
     split.classList.toggle("open", content !== null);
@@ -48,7 +48,7 @@ function row(one, at, picked) {
     h("td", { class: "n quiet" }, at + 1),
     h("td", {}, h("a", { class: "mono", href: `#/shared?digest=${one.digest}`, title: one.digest }, `${one.digest.slice(0, 16)}…`)),
     h("td", { class: "n" }, count(one.names)),
-    h("td", { class: "n" }, bytes(one.logical_size)),
+    h("td", { class: "n optional" }, bytes(one.logical_size)),
     h("td", { class: "n optional" }, bytes(one.stored_size)),
     h("td", { class: "n" }, saved === null ? NOTHING : bytes(saved)));
 }
