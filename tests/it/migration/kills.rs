@@ -24,6 +24,8 @@ const KILLS: usize = 8;
 /// Clients of the old server.
 const CLIENTS: u64 = 3;
 const PATHS: u64 = 6;
+/// Files that are asked for before the first kill.
+const COPIED_BEFORE: usize = 20;
 /// For the names to be known, on a busy machine.
 const BEGIN_MAX: Duration = Duration::from_secs(180);
 
@@ -78,6 +80,12 @@ fn outlives_kills(builder: Builder) {
                 scope.spawn(move || use_the_old_server(address, number, random, is_over))
             })
             .collect();
+        // The first kill is to meet a copy, on a busy machine, too.
+        let begun = Instant::now();
+        while slow.count("GET /files/") < COPIED_BEFORE {
+            assert!(begun.elapsed() < BEGIN_MAX, "it copies nothing: {}", said());
+            thread::sleep(Duration::from_millis(20));
+        }
         // What was settled is noted once a second.
         thread::sleep(Duration::from_millis(1500));
         for round in 0..KILLS {
