@@ -17,7 +17,7 @@ use crate::access::networks::Networks;
 
 /// What the kernel holds, at most, of an answer beside what is on its way: with as much as it likes to take, up to some
 /// megabytes, it would ask a slow client's answer for more so rarely that the client could not be told from one that hangs.
-const UNSENT_BYTES_MAX: u32 = 128 << 10;
+const UNSENT_BYTES_MAX: u32 = 64 << 10;
 
 /// How many connections an address may have.
 #[derive(Clone, Default, Debug)]
@@ -32,7 +32,7 @@ pub struct Crowd {
 ///
 /// `TCP_NODELAY`: head and body of an answer may leave in two segments, and waiting for the first
 /// one's acknowledgement would cost 40 ms. `TCP_USER_TIMEOUT`: a client whose host vanished, or
-/// that stopped reading, gives its connection back after `user_timeout` instead of after hours.
+/// that stopped reading, gives its connection back after `user_timeout` instead of after hours, or never.
 /// A connection too many of one address is marked: of what was sent on it already nothing is done.
 pub fn on_connect(user_timeout: Duration, crowd: Crowd) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
     let seats = Seats { crowd, taken: Arc::default() };
