@@ -37,6 +37,7 @@ impl Instances {
                 spool: SpoolLimits {
                     memory_bytes_max: 1 << 20,
                     temp_dir: folder.path().to_owned(),
+                    files_are_kept: false,
                     logical_bytes_max: 64 << 20,
                     compression_level: 1,
                 },

@@ -35,7 +35,7 @@ async fn instances_that_start_at_once_migrate_once() {
     for store in &opened {
         store.probe().await.unwrap();
     }
-    assert_eq!(server.sql("SELECT count(*), max(version) FROM s3dedup.schema_versions"), "11|11");
+    assert_eq!(server.sql("SELECT count(*), max(version) FROM s3dedup.schema_versions"), "1|13");
     assert_eq!(server.sql("SELECT count(*) FROM s3dedup.totals"), "64");
 }
 

@@ -94,8 +94,9 @@ impl Beside {
     /// Lets the engine stand beside the old server, and begins the copy.
     pub fn begin(self, tree: &mut EngineTree, engine: &Engine, journal: Arc<dyn MigrationJournal>) {
         let places: Vec<String> = self.settings.sources.iter().map(|source| source.place()).collect();
-        let copies = if self.copy.is_some() { "all" } else { "what is asked for" };
-        log::info!("an old server is beside this one old={:?} copies=\"{copies}\"", places.join(", "));
+        let copied = self.copy.as_ref().map(|plan| plan.source.place());
+        let copies = copied.unwrap_or_else(|| "what is asked for".to_owned());
+        log::info!("an old server is beside this one old={:?} copies={copies:?}", places.join(", "));
         tree.stand_beside(engine, self.settings);
         if let Some(plan) = self.copy {
             tree.migrate(engine, journal, plan);

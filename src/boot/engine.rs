@@ -228,6 +228,7 @@ fn engine_settings(config: &Config, instance: String) -> EngineSettings {
         spool: SpoolLimits {
             memory_bytes_max: config.bucket.max_inmemory_size,
             temp_dir: config.bucket.temp_dir.clone(),
+            files_are_kept: config.bucket.storage_type == StorageType::Filesystem,
             logical_bytes_max: config.limits.max_logical_size,
             compression_level: config.compression.level,
         },

@@ -1,6 +1,7 @@
 //! The HTTP front end a configuration asks for.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Access;
@@ -8,6 +9,7 @@ use crate::config::Config;
 use crate::http::connection::Crowd;
 use crate::http::doors::Doors;
 use crate::http::guard::Guard;
+use crate::http::lull::Lulls;
 use crate::http::stopping::Stopping;
 use crate::http::{self, HttpSettings};
 use crate::observe::Observer;
@@ -40,9 +42,13 @@ pub fn routes(
     http::configure(settings, observer, stopping)
 }
 
-/// Sets up every accepted connection.
+/// Sets up every accepted connection, and looks after it until it ends: in the background of this thread, as long as the
+/// function lives.
 pub fn on_connect(config: &Config) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
     let crowd =
         Crowd { connections_max: config.limits.connections_per_address_max, proxies: config.access.trusted_proxies() };
-    http::connection::on_connect(HttpSettings::default().tcp_user_timeout, crowd)
+    let HttpSettings { tcp_user_timeout, longest_lull, .. } = HttpSettings::default();
+    let lulls = Lulls::new(longest_lull);
+    actix_rt::spawn(Lulls::end_the_quiet(Arc::downgrade(&lulls)));
+    http::connection::on_connect(tcp_user_timeout, crowd, lulls)
 }

@@ -76,10 +76,13 @@ where
     Ok(server.run())
 }
 
+/// Descriptors of a connection: the library's, and the one of its [watch](crate::http::lull).
+const DESCRIPTORS_EACH: u64 = 2;
+
 /// Connections of a worker: all workers together leave half of the open files to spool files and
 /// stores, so that a crowd of clients waits at the door instead of breaking the requests inside.
 fn connections(open_files: u64, workers: usize) -> usize {
-    let share = open_files / 2 / workers.max(1) as u64;
+    let share = open_files / 2 / DESCRIPTORS_EACH / workers.max(1) as u64;
     usize::try_from(share.clamp(WORKER_CONNECTIONS_MIN, WORKER_CONNECTIONS_MAX)).unwrap_or(usize::MAX)
 }
 
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn connections_leave_half_of_the_open_files() {
-        assert_eq!(connections(1024, 4), 128);
+        assert_eq!(connections(1024, 4), 64);
         assert_eq!(connections(u64::MAX, 1), 25_000);
         assert_eq!(connections(10, 8), 16);
     }

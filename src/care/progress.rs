@@ -63,8 +63,10 @@ impl Rate {
     fn line(&mut self, now: &Snapshot, at: Instant, by_bytes: bool) -> String {
         match now.phase {
             Phase::Metadata => return "phase=metadata".to_owned(),
-            Phase::Orphans => return "phase=orphans".to_owned(),
+            Phase::Orphans => return format!("phase=orphans objects={}", now.steps),
             Phase::Names => return "phase=names".to_owned(),
+            Phase::Losses => return format!("phase=losses contents={}/{}", now.steps, now.steps_all),
+            Phase::Repair => return format!("phase=repair actions={}/{}", now.steps, now.steps_all),
             Phase::Contents => {}
         }
         let (since, contents, bytes) = *self.first.get_or_insert((at, now.contents, now.stored_bytes));
@@ -117,6 +119,8 @@ mod tests {
             contents_all: 1000,
             stored_bytes,
             stored_bytes_all: 1_000_000_000,
+            steps: 0,
+            steps_all: 0,
         };
         let (mut rate, begun) = (Rate::default(), Instant::now());
         // Half was done by a run before.

@@ -15,7 +15,7 @@ use super::progress::Shown;
 use super::verify::list;
 use super::{CONCURRENCY, Empty, ReportTo, check_match_but, examiner, open_alone, run, said, turn};
 use crate::boot::{engine, folders};
-use crate::config::Config;
+use crate::config::{Config, StorageType};
 use crate::exit;
 
 /// Contents that are released in one transaction.
@@ -85,6 +85,7 @@ async fn work(config: &Config, options: &RepairOptions, stores: &Stores) -> Resu
         instance: "repair".to_owned(),
         layout: engine::layout(config),
         concurrency: CONCURRENCY,
+        adopted_max: repair::ADOPTED_MAX,
     };
     let shown = Shown::start(Rc::clone(&progress), options.deep);
     if options.rebuild {
@@ -124,6 +125,7 @@ async fn fallbacks(config: &Config) -> Result<Vec<Box<dyn Fallback>>, String> {
     let limits = || SpoolLimits {
         memory_bytes_max: config.bucket.max_inmemory_size,
         temp_dir: config.bucket.temp_dir.clone(),
+        files_are_kept: config.bucket.storage_type == StorageType::Filesystem,
         logical_bytes_max: config.limits.max_logical_size,
         compression_level: config.compression.level,
     };
@@ -147,11 +149,19 @@ struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// Whether nothing was wrong, or all of it was put right.
+    /// Whether nothing was wrong, or all of it was put right, and the plan had room for everything.
     fn is_whole(&self) -> bool {
-        let found = &self.plan.found;
         let is_all_done = self.applied.is_some_and(|applied| applied.iter().all(|one| *one == Applied::Done));
-        found.is_whole() || (is_all_done && self.plan.lost.is_empty() && found.damages_left_off == 0)
+        !self.plan.is_partial() && (self.plan.found.is_whole() || (is_all_done && self.plan.lost.is_empty()))
+    }
+
+    /// The outcome in a word.
+    fn status(&self) -> &'static str {
+        match (self.is_whole(), self.plan.found.is_whole()) {
+            (true, _) => "whole",
+            (false, true) => "unfinished",
+            (false, false) => "damaged",
+        }
     }
 
     fn to_json(&self) -> Value {
@@ -170,15 +180,16 @@ impl Outcome<'_> {
         json!({
             "format": 1,
             "dry_run": self.applied.is_none(),
-            "status": if self.is_whole() { "whole" } else { "damaged" },
+            "status": self.status(),
             "found": self.plan.found.to_json(),
             "actions": self.plan.actions.iter().enumerate().map(action).collect::<Vec<_>>(),
             "lost": self.plan.lost.iter().map(Damage::to_json).collect::<Vec<_>>(),
+            "left_off": self.plan.left_off,
         })
     }
 
     fn text(&self) -> String {
-        let (Plan { found, actions, lost }, mut out) = (self.plan, String::new());
+        let (Plan { found, actions, lost, left_off }, mut out) = (self.plan, String::new());
         let damages = found.damages.len() as u64 + found.damages_left_off;
         let verb = if self.applied.is_some() { "done" } else { "planned, nothing was done" };
         let _ = writeln!(out, "found {damages} damages; {} actions {verb}", actions.len());
@@ -195,6 +206,18 @@ impl Outcome<'_> {
         if !lost.is_empty() {
             let _ = writeln!(out, "cannot be put right: {}", lost.len());
             out.push_str(&list(lost, 0));
+        }
+        for (left_off, what) in [
+            (*left_off, "objects that nothing knows of"),
+            (found.damages_left_off, "damages"),
+            (found.cleared_left_off, "objects that are whole and noted as damaged"),
+        ] {
+            if left_off > 0 {
+                let _ = writeln!(out, "left off, as a plan has no room for more: {left_off} {what}");
+            }
+        }
+        if self.plan.is_partial() {
+            let _ = writeln!(out, "run repair again");
         }
         out
     }

@@ -84,7 +84,7 @@ fn text(report: &VerifyReport) -> String {
         writeln!(out, "{status}: {names} names, {contents} contents {depth} ({stored_bytes} bytes) in {seconds:.1} s");
     out.push_str(&list(&report.damages, report.damages_left_off));
     if !report.cleared.is_empty() {
-        let count = report.cleared.len();
+        let count = report.cleared.len() as u64 + report.cleared_left_off;
         let _ = writeln!(out, "note: {count} objects that a read found damaged are whole; s3dedup repair notes that");
     }
     if orphans.objects > 0 {

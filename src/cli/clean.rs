@@ -10,8 +10,8 @@ use crate::{clean, exit};
 pub(super) const HELP: &str = "\
 Removes contents that no file has used for CLEANER_GRACE seconds and what abandoned uploads left, up to
 CLEANER_MAX_DELETES objects. The server does the same by itself every CLEANER_INTERVAL seconds. With SQLite the server
-must be stopped; with PostgreSQL it may run. Ends with 0 when it ran (the summary says whether it is partial) and with 1
-when it could not.
+must be stopped; with PostgreSQL it may run. Ends with 0 when it ran (the summary says whether it is partial) and with
+1 when it could not.
 ";
 
 #[derive(StructOpt, Debug)]

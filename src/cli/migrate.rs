@@ -89,9 +89,10 @@ impl SettingsFlags {
 }
 
 pub(super) const ABANDON_HELP: &str = "\
-For when nobody goes on with a migration or a live migration: the rest is not copied, what the old server was not told of it
-is never told, and deletions are not remembered for it any more. Files stay as they are, here and there. All servers must be
-stopped. Exit code 0: done, or there was nothing; 2: --yes is missing, nothing was changed; 1: could not do it.
+For when nobody goes on with a migration or a live migration: the rest is not copied, what the old server was not told
+of it is never told, and deletions are not remembered for it any more. Files stay as they are, here and there. All
+servers must be stopped. Exit code 0: done, or there was nothing; 2: --yes is missing, nothing was changed; 1: could
+not do it.
 ";
 
 #[derive(StructOpt, Debug)]

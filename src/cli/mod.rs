@@ -249,6 +249,24 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_below_the_flags_is_not_broken_anew() {
+        use super::{care, instances, token};
+        let texts = [
+            (server::HELP, server::LIVE_HELP),
+            (migrate::HELP, migrate::COMPARE_HELP),
+            (migrate::ABANDON_HELP, clean::HELP),
+            (care::VERIFY_HELP, care::REPAIR_HELP),
+            (care::QUARANTINE_HELP, care::IMPORT_HELP),
+            (ask::STATS_HELP, ask::HEALTH_HELP),
+            (instances::HELP, token::HELP),
+        ];
+        // clap breaks lines that are longer, in the middle of a paragraph.
+        for line in texts.into_iter().flat_map(|(one, other)| [one, other]).flat_map(str::lines) {
+            assert!(line.chars().count() < 120, "{line}");
+        }
+    }
+
+    #[test]
     fn env_and_config_exclude_each_other() {
         let error = parsed(&["server", "--env", "--config", "a.toml"]).unwrap_err();
         assert_eq!(error.kind, ErrorKind::ArgumentConflict);

@@ -52,9 +52,9 @@ pub(super) struct ServerOptions {
 }
 
 pub(super) const LIVE_HELP: &str = "\
-Serves while clients move: what is not here comes from the old server, every write goes to both, and the files of the old
-server are copied meanwhile. docs/migration.md shows the steps, and the way back. Any number of times: what is here, as new
-or newer, is not copied again.
+Serves while clients move: what is not here comes from the old server, every write goes to both, and the files of the
+old server are copied meanwhile. docs/migration.md shows the steps, and the way back. Any number of times: what is
+here, as new or newer, is not copied again.
 ";
 
 /// A server beside an old one.

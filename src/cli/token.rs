@@ -11,8 +11,8 @@ use crate::access::{Role, file, table};
 use crate::exit;
 
 pub(super) const HELP: &str = "\
-A running server reads its file of tokens again on SIGHUP. Who has a token shows it as `Authorization: Bearer TOKEN`, or as the
-password of any user: http://user:TOKEN@host/
+A running server reads its file of tokens again on SIGHUP. Who has a token shows it as `Authorization: Bearer TOKEN`,
+or as the password of any user: http://user:TOKEN@host/
 ";
 
 #[derive(StructOpt, Debug)]

@@ -56,7 +56,7 @@ impl Layer {
         let mut layer = Self::default();
         for (key, text) in flags {
             let Some(setting) = setting(key) else { continue };
-            let origin = format!("flag {}", setting.flag.unwrap_or(setting.key));
+            let origin = setting.flag.map_or_else(|| "command line".to_owned(), |flag| format!("flag {flag}"));
             layer.set_text(setting, &origin, text)?;
         }
         Ok(layer)

@@ -15,6 +15,8 @@ use socket2::SockRef;
 use crate::access::failures::network_of;
 use crate::access::networks::Networks;
 
+use super::lull::Lulls;
+
 /// What the kernel holds, at most, of an answer beside what is on its way: with as much as it likes to take, up to some
 /// megabytes, it would ask a slow client's answer for more so rarely that the client could not be told from one that hangs.
 const UNSENT_BYTES_MAX: u32 = 64 << 10;
@@ -33,8 +35,13 @@ pub struct Crowd {
 /// `TCP_NODELAY`: head and body of an answer may leave in two segments, and waiting for the first
 /// one's acknowledgement would cost 40 ms. `TCP_USER_TIMEOUT`: a client whose host vanished, or
 /// that stopped reading, gives its connection back after `user_timeout` instead of after hours, or never.
-/// A connection too many of one address is marked: of what was sent on it already nothing is done.
-pub fn on_connect(user_timeout: Duration, crowd: Crowd) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+/// A connection too many of one address is marked: of what was sent on it already nothing is done. The others are watched
+/// by `lulls`.
+pub fn on_connect(
+    user_timeout: Duration,
+    crowd: Crowd,
+    lulls: Arc<Lulls>,
+) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
     let seats = Seats { crowd, taken: Arc::default() };
     move |io, extensions| {
         let encrypted = io.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
@@ -43,6 +50,11 @@ pub fn on_connect(user_timeout: Duration, crowd: Crowd) -> impl Fn(&dyn Any, &mu
         // The connection works without them, only less well; one that is already gone refuses both.
         if let Err(error) = set_options(&socket, user_timeout) {
             log::debug!("socket option refused error={error}");
+        }
+        match lulls.watch(&socket) {
+            // Lives as long as the connection.
+            Ok(watch) => drop(extensions.insert(watch)),
+            Err(error) => log::debug!("connection not watched error={error}"),
         }
         let Ok(peer) = stream.peer_addr() else { return };
         match seats.take(peer.ip()) {

@@ -13,6 +13,7 @@ pub mod error;
 pub mod filetracker;
 pub mod guard;
 pub mod health;
+pub mod lull;
 pub mod path;
 pub mod query;
 pub mod reply;
@@ -33,6 +34,7 @@ use body::{DrainLimits, Incoming, Pace};
 use doors::Doors;
 use error::{Failure, Told};
 use guard::Guard;
+use lull::Answering;
 use path::{Prefix, Target};
 use reply::TextWhileDraining;
 use stopping::Stopping;
@@ -55,6 +57,9 @@ pub struct HttpSettings {
     pub tcp_user_timeout: Duration,
     /// How long a client may take nothing of an answer that is being made.
     pub stalled_reader: Duration,
+    /// How long nothing may be answered on a connection. More than the pause that is left between two requests, and a head
+    /// after it.
+    pub longest_lull: Duration,
     /// Who may ask what.
     pub guard: Guard,
     /// Which listener serves what.
@@ -71,6 +76,7 @@ impl Default for HttpSettings {
             body_min_rate: 0,
             tcp_user_timeout: Duration::from_secs(900),
             stalled_reader: Duration::from_secs(60),
+            longest_lull: Duration::from_secs(90),
             guard: Guard::default(),
             doors: Doors::One,
             access_log: false,
@@ -126,8 +132,13 @@ pub fn configure(
 
 /// Answers on behalf of the request: whatever is logged on the way carries its id, and so does the answer.
 async fn serve(request: HttpRequest, payload: web::Payload, front: web::Data<Front>) -> HttpResponse {
+    let answering = Answering::begin(&request);
     let behalf = Behalf::of(request_id::of(request.headers()));
-    behalf.clone().scope(serve_for(behalf, request, payload, front)).await
+    let answer = behalf.clone().scope(serve_for(behalf, request, payload, front)).await;
+    match answering {
+        Some(answering) => answering.follow(answer),
+        None => answer,
+    }
 }
 
 async fn serve_for(

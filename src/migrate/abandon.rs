@@ -5,7 +5,7 @@ use std::fmt::Write;
 use s3dedup_actors::model::{Error, Stamp};
 use s3dedup_actors::store::meta::{MarkSummary, Migration};
 
-use super::{in_use, say};
+use super::say;
 use crate::boot::metadata::{self, Metadata};
 use crate::boot::{folders, matching};
 use crate::care::progress::duration;
@@ -22,7 +22,7 @@ pub fn abandon(config: &Config, is_sure: bool) -> u8 {
         if config.kvstorage_type == MetadataType::Sqlite && !config.sqlite.path.exists() {
             return Err(format!("there is no database {}", config.sqlite.path.display()));
         }
-        let _locks = folders::lock(config).map_err(|error| in_use(&error))?;
+        let _locks = folders::lock(config).map_err(|error| format!("{error}: stop it first"))?;
         let holder = format!("abandon {}", config.instance_id(0));
         let stores = metadata::open(config, &holder).await.map_err(|error| error.to_string())?;
         if let Some(registry) = &stores.registry {

@@ -31,7 +31,8 @@ pub fn line(now: &MigrationSnapshot, columns: usize) -> String {
     let width = BAR_WIDTHS[usize::from(columns < WIDE)];
     let filled = settled * width / total;
     let bar: String = (0..width).map(|place| if place < filled { '#' } else { '.' }).collect();
-    let percent = settled as f64 / total as f64 * 100.0;
+    // All is all only when nothing is left.
+    let percent = (settled as f64 / total as f64 * 1000.0).floor() / 10.0;
     let megabytes = now.received_bytes as f64 / 1e6 / now.copying_for.as_secs_f64().max(0.001);
     let eta = now.time_left().map_or_else(|| "?".to_owned(), duration);
     let parts = [
@@ -124,7 +125,8 @@ pub fn to_json(now: &MigrationSnapshot) -> Value {
 }
 
 fn saved(now: &MigrationSnapshot) -> String {
-    now.savings().map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", share * 100.0))
+    // Adding zero takes the sign of one away.
+    now.savings().map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", (share * 1000.0).round() / 10.0 + 0.0))
 }
 
 /// A size for people.
@@ -171,6 +173,7 @@ mod tests {
             retries: 3,
             copying_for: Duration::from_secs(10),
             settled_here: 50,
+            still_for: Duration::ZERO,
             waits_for: None,
         }
     }
@@ -185,6 +188,13 @@ mod tests {
         let narrow = |columns| super::line(&snapshot(), columns);
         assert_eq!(narrow(80), "[##........] 25.0% files=250/1000 1.0 GB rate=5/s eta=2m saved=75.0% failed=2");
         assert_eq!(narrow(45), "25.0% files=250/1000 eta=2m failed=2");
+        let counts = MigrationCounts { total: 1_000_000, copied: 999_999, ..MigrationCounts::default() };
+        let last = MigrationSnapshot { counts, still_for: Duration::from_secs(90), ..snapshot() };
+        let told = line(&MigrationSnapshot { settled_here: 999_999, ..last });
+        assert!(told.contains(" 99.9% ") && told.contains(" eta=90s "), "{told}");
+        let counts = MigrationCounts { copied_bytes: 100_000, stored_bytes: 100_001, ..snapshot().counts };
+        let larger = line(&MigrationSnapshot { counts, ..snapshot() });
+        assert!(larger.contains(" saved=0.0% "), "{larger}");
         let waiting = MigrationSnapshot { waits_for: Some("the source: no\nanswer".into()), ..snapshot() };
         assert!(line(&waiting).starts_with("phase=copying waiting for the source: no"));
         let empty = MigrationSnapshot { counts: MigrationCounts::default(), settled_here: 0, ..snapshot() };

@@ -2,6 +2,7 @@
 //! command again.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use s3dedup_actors::failpoint::Point;
 
@@ -14,6 +15,10 @@ use crate::world::World;
 const LOST: &str = "care/lost";
 const FORGOTTEN: &str = "care/forgotten";
 const REMOTE: &str = "care/remote";
+/// Found damaged, and whole after all.
+const NOTED: &str = "care/noted";
+/// Gone, and back with its next upload.
+const AWAITED: &str = "care/awaited";
 /// Damaged for good.
 const BROKEN: &str = "care/broken";
 
@@ -34,32 +39,24 @@ fn fill(world: &mut World<'_>) {
     std::fs::create_dir_all(world.server.data_dir()).unwrap();
     world.server.start_again();
     world.all_go_on();
-    for name in [LOST, FORGOTTEN, REMOTE, BROKEN] {
+    for name in [LOST, FORGOTTEN, REMOTE, NOTED, AWAITED, BROKEN] {
         patiently(&upload(&world.server, name, 0, &content(name))).assert_status(200);
     }
     world.server.stop();
 }
 
-fn sql(world: &World<'_>, text: &str, schema: &str) {
-    match &world.database {
-        Database::Sqlite(path) => rusqlite::Connection::open(path).unwrap().execute_batch(text).unwrap(),
-        Database::Postgres(server, database) => {
-            server.sql_in(database, &format!("SET search_path TO {schema}; {text}"));
-        }
-    }
-}
-
 fn damage(world: &World<'_>) {
-    // The object of another upload of it is left.
+    // The object of another upload of it is left, with the intent of that.
     let lost = object(world, LOST);
     std::fs::rename(&lost, lost.with_extension("7")).unwrap();
-    let digest = sha256(&content(FORGOTTEN));
-    let hex = match &world.database {
-        Database::Sqlite(_) => format!("x'{digest}'"),
-        Database::Postgres(..) => format!("'\\x{digest}'"),
-    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    world.leave_intent(&sha256(&content(LOST)), 7, now);
+    let hex = world.bytes(&sha256(&content(FORGOTTEN)));
     let forget = format!("DELETE FROM contents WHERE digest = {hex}; DELETE FROM representations WHERE digest = {hex}");
-    sql(world, &forget, "s3dedup");
+    world.sql(&forget);
+    let hex = world.bytes(&sha256(&content(NOTED)));
+    world.sql(&format!("UPDATE representations SET suspect_since = 1 WHERE digest = {hex}"));
+    std::fs::remove_file(object(world, AWAITED)).unwrap();
     let broken = object(world, BROKEN);
     let mut bytes = std::fs::read(&broken).unwrap();
     bytes[2000] ^= 1;
@@ -90,7 +87,11 @@ fn repair(world: &mut World<'_>) {
     let verified = world.run(&["verify", "--deep", "--json"], &[9]);
     let told: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap_or_default();
     let damages = told["damages"].as_array().map_or(0, Vec::len);
-    world.says(damages != 1, format!("after the repair: {told:#}"));
+    world.says(damages != 2, format!("after the repair: {told:#}"));
+    let is_cleared = told["cleared"].as_array().is_some_and(Vec::is_empty);
+    world.says(!is_cleared, format!("still noted as damaged: {told:#}"));
+    // Whoever took an object from an abandoned upload has its intent, too: no cleaner comes for that any more.
+    world.sql("UPDATE intents SET made_at = 1");
     let is_kept = std::fs::read(object(world, BROKEN)).unwrap() == broken;
     world.says(!is_kept, "the broken object was changed");
     world.clean(&["clean"]);
@@ -98,6 +99,7 @@ fn repair(world: &mut World<'_>) {
     let answer = world.server.request("GET", &format!("/files/{BROKEN}")).try_send();
     let is_served = answer.is_ok_and(|answer| answer.status == 200 && answer.complete);
     world.says(is_served, "a broken content is served");
+    patiently(&upload(&world.server, AWAITED, 0, &content(AWAITED))).assert_status(200);
 }
 
 /// A database that is lost, and how it comes back.
@@ -107,10 +109,10 @@ fn rebuild(world: &mut World<'_>) {
     world.run(&["export", "--output", &names], &[0]);
     match &world.database {
         Database::Sqlite(path) => std::fs::remove_file(path).unwrap(),
-        Database::Postgres(..) => sql(world, "DROP SCHEMA s3dedup CASCADE", "public"),
+        Database::Postgres(..) => world.sql("SET search_path TO public; DROP SCHEMA s3dedup CASCADE"),
     }
     let rebuild = ["repair", "--rebuild"];
-    if world.case.point == Point::RebuildAfterContent {
+    if matches!(world.case.point, Point::RebuildAfterTakeOver | Point::RebuildAfterContent) {
         world.run_armed(&rebuild, &[0]);
     }
     world.run(&rebuild, &[0]);
@@ -139,11 +141,11 @@ pub fn run(mut world: World<'_>) -> Vec<String> {
     fill(&mut world);
     match world.case.point {
         Point::VerifyBeforeContent => verify(&mut world),
-        Point::RebuildAfterContent | Point::ImportInPage => rebuild(&mut world),
+        Point::RebuildAfterTakeOver | Point::RebuildAfterContent | Point::ImportInPage => rebuild(&mut world),
         _ => repair(&mut world),
     }
     world.all_check();
-    for name in [LOST, FORGOTTEN, REMOTE] {
+    for name in [LOST, FORGOTTEN, REMOTE, NOTED, AWAITED] {
         let answer = patiently(&world.server.request("GET", &format!("/files/{name}")));
         let is_right = answer.status == 200 && answer.complete && gunzip(&answer.body) == content(name);
         world.says(!is_right, format!("{name} is not what it was: {}", answer.status));

@@ -37,6 +37,23 @@ const POSTGRES_S3: Pair = (Metadata::Postgres, Contents::S3);
 pub const PAIRS: [Pair; 4] = [SQLITE_FOLDER, SQLITE_S3, POSTGRES_FOLDER, POSTGRES_S3];
 /// Both metadata stores, where the content store makes no difference.
 const BOTH: &[Pair] = &[SQLITE_FOLDER, POSTGRES_S3];
+/// What is special about a case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scene {
+    Ordinary,
+    /// The upload replaces an object that was found damaged.
+    Healing,
+    /// What the cleaner is at is the intent of an upload that was given up.
+    Abandoned,
+}
+
+/// Where an upload that heals differs from others in what it leaves.
+const HEALING: [Point; 5] =
+    [Point::PutAfterIntent, Point::PutMidUpload, Point::PutAfterUpload, Point::PutBeforeCommit, Point::PutAfterCommit];
+/// Steps of a batch of the cleaner.
+const OF_BATCH: [Point; 4] =
+    [Point::CleanBeforeCondemn, Point::CleanAfterCondemn, Point::CleanAfterDelete, Point::CleanAfterForget];
+
 /// Only a bucket has parts.
 const BUCKETS: &[Pair] = &[SQLITE_S3, POSTGRES_S3];
 
@@ -48,6 +65,7 @@ pub struct Case {
     pub action: Action,
     pub metadata: Metadata,
     pub contents: Contents,
+    pub scene: Scene,
 }
 
 /// What the point is a step of.
@@ -59,6 +77,10 @@ pub enum Kind {
     Clean,
     /// Cleaning from the command line.
     Scan,
+    /// The same, of uploads in parts.
+    Parts,
+    /// A content that is found damaged, and uploaded again.
+    Heal,
     /// The start.
     Start,
     /// `verify`, `repair`, `import`.
@@ -68,9 +90,11 @@ pub enum Kind {
 pub fn kind(point: Point) -> Kind {
     match point {
         Point::CleanInScan | Point::CleanAfterCondemnUnknown => Kind::Scan,
+        Point::CleanBeforeAbort | Point::CleanAfterAbort => Kind::Parts,
         _ => match point.name().split('-').next() {
             Some("put" | "delete") => Kind::Request,
             Some("clean") => Kind::Clean,
+            Some("heal") => Kind::Heal,
             Some("start") => Kind::Start,
             _ => Kind::Care,
         },
@@ -80,7 +104,7 @@ pub fn kind(point: Point) -> Kind {
 /// Where it makes a difference which store it is.
 fn pairs(point: Point) -> &'static [Pair] {
     match point {
-        Point::PutAfterPart | Point::PutBeforeComplete => BUCKETS,
+        Point::PutAfterPart | Point::PutBeforeComplete | Point::CleanBeforeAbort | Point::CleanAfterAbort => BUCKETS,
         Point::PutInSpool
         | Point::PutAfterPlan
         | Point::PutBeforeLock
@@ -91,7 +115,13 @@ fn pairs(point: Point) -> &'static [Pair] {
         | Point::StartAfterMigrate
         | Point::VerifyBeforeContent
         | Point::RepairAfterPlan
+        | Point::HealBeforeNote
+        | Point::HealAfterNote
+        | Point::RepairBeforeSwitch
+        | Point::RepairAfterAwait
+        | Point::RepairAfterClear
         | Point::RepairBeforeTotals
+        | Point::RebuildAfterTakeOver
         | Point::ImportInPage => BOTH,
         _ => &PAIRS,
     }
@@ -106,7 +136,7 @@ fn hits(point: Point) -> &'static [u32] {
         (_, Point::VerifyBeforeContent | Point::RebuildAfterContent | Point::ImportInPage) => &[3],
         (Kind::Request, _) => &[5],
         (Kind::Clean, _) => &[2],
-        (Kind::Start | Kind::Scan | Kind::Care, _) => &[1],
+        (Kind::Start | Kind::Scan | Kind::Parts | Kind::Heal | Kind::Care, _) => &[1],
     }
 }
 
@@ -117,19 +147,43 @@ impl Case {
         for action in [Action::Stall, Action::Block, Action::Abort, Action::Error] {
             for point in Point::ALL.iter().copied() {
                 // A command has one thread, which does nothing else: keeping it is the same as waiting.
-                let has_threads = matches!(kind(point), Kind::Request | Kind::Clean);
+                let has_threads = matches!(kind(point), Kind::Request | Kind::Clean | Kind::Heal);
                 let pairs: &[Pair] = match (action, pairs(point)) {
                     (Action::Block, _) if !has_threads => &[],
                     (Action::Block, pairs) if pairs.len() > 2 => BOTH,
                     (_, pairs) => pairs,
                 };
                 for hit in hits(point).iter().copied() {
-                    let case = |&(metadata, contents): &Pair| Self { point, hit, action, metadata, contents };
+                    let case = |&(metadata, contents): &Pair| {
+                        let scene = Scene::Ordinary;
+                        Self { point, hit, action, metadata, contents, scene }
+                    };
                     cases.extend(pairs.iter().map(case));
                 }
             }
+            // The first one: nothing else is under way.
+            let healing = HEALING.map(|point| (point, Scene::Healing));
+            let abandoned = OF_BATCH.map(|point| (point, Scene::Abandoned));
+            for (point, scene) in healing.into_iter().chain(abandoned) {
+                let case = |&(metadata, contents): &Pair| Self { point, hit: 1, action, metadata, contents, scene };
+                cases.extend(BOTH.iter().map(case));
+            }
         }
         cases
+    }
+
+    pub fn kind(&self) -> Kind {
+        if self.scene == Scene::Healing { Kind::Heal } else { kind(self.point) }
+    }
+
+    /// Point and scene, as the table has them.
+    pub fn label(&self) -> String {
+        let told = match self.scene {
+            Scene::Ordinary => "",
+            Scene::Healing => " (healing)",
+            Scene::Abandoned => " (abandoned)",
+        };
+        format!("{}{told}", self.point.name())
     }
 
     pub fn armed(&self) -> String {
@@ -157,14 +211,13 @@ pub fn table(cases: &[(Case, usize)]) -> String {
         Action::Block => 'B',
     };
     let mut lines = vec![format!(
-        "{:<28}{:<15}{:<12}{:<17}{:<14}violations",
+        "{:<36}{:<15}{:<12}{:<17}{:<14}violations",
         "crash point", "sqlite+folder", "sqlite+s3", "postgres+folder", "postgres+s3"
     )];
-    for point in Point::ALL.iter().copied() {
-        let of_point: Vec<_> = cases.iter().filter(|(case, _)| case.point == point).collect();
-        if of_point.is_empty() {
-            continue;
-        }
+    let scenes = [Scene::Ordinary, Scene::Healing, Scene::Abandoned];
+    for (point, scene) in Point::ALL.iter().flat_map(|point| scenes.map(|scene| (*point, scene))) {
+        let of_point: Vec<_> = cases.iter().filter(|(case, _)| (case.point, case.scene) == (point, scene)).collect();
+        let Some((first, _)) = of_point.first() else { continue };
         let cell = |pair: Pair| -> String {
             let here = of_point.iter().filter(|(case, _)| (case.metadata, case.contents) == pair);
             let letters: String = here.map(|(case, _)| letter(case.action)).collect();
@@ -172,7 +225,8 @@ pub fn table(cases: &[(Case, usize)]) -> String {
         };
         let [a, b, c, d] = PAIRS.map(cell);
         let violations: usize = of_point.iter().map(|(_, violations)| violations).sum();
-        lines.push(format!("{:<28}{a:<15}{b:<12}{c:<17}{d:<14}{violations}", point.name()));
+        let name = first.label();
+        lines.push(format!("{name:<36}{a:<15}{b:<12}{c:<17}{d:<14}{violations}"));
     }
     let count = |action| cases.iter().filter(|(case, _)| case.action == action).count();
     let [abort, error, stall, block] = [Action::Abort, Action::Error, Action::Stall, Action::Block].map(count);

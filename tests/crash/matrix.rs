@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use s3dedup_actors::failpoint::Point;
 use s3dedup_actors::testkit::postgres::PostgresServer;
 
 use crate::care;
-use crate::cases::{Action, Case, Kind, Metadata, kind, table};
-use crate::mix::Client;
-use crate::support::eventually;
-use crate::world::{CLIENTS, World, go_on, is_abort};
+use crate::cases::{Action, Case, Kind, Metadata, Scene, table};
+use crate::heal;
+use crate::mix::{Client, patiently};
+use crate::support::s3::Garage;
+use crate::support::{Noise, date, eventually, gzip, upload};
+use crate::world::{CLIENTS, ORPHAN, VARIABLE, World, go_on, is_abort};
 
 /// Cases at a time: those that wait are idle, the others take a processor.
 const WAITING: usize = 20;
@@ -62,10 +64,49 @@ fn in_scan(world: &mut World<'_>) {
     world.server.start_again();
 }
 
+/// A command that cleans, after a server was killed that had an upload in parts under way.
+fn in_parts(world: &mut World<'_>) {
+    world.server.start_again();
+    world.all_go_on();
+    world.server.stop();
+    world.server.set_env(VARIABLE, Some("put-before-complete=abort"));
+    world.server.start_again();
+    let content = gzip(&Noise::bytes(5, 9 << 20), 0);
+    let target = format!("/files/parts?last_modified={}", date(0));
+    let answer = world.server.request("PUT", &target).header("Content-Encoding", "gzip").body(content).try_send();
+    world.says(answer.is_ok(), "the server did not end");
+    world.server.wait();
+    world.disarm();
+    world.run_armed(&["clean"], &[0]);
+    let parts = |world: &mut World<'_>| {
+        let report = world.run(&["clean", "--json"], &[0]);
+        let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap_or_default();
+        report["parts"]["planned"].as_u64()
+    };
+    let _ = parts(world);
+    let left = parts(world);
+    world.says(left != Some(0), format!("uploads in parts are left: {left:?}"));
+    world.server.start_again();
+}
+
+/// An upload that was given up long ago: its intent, and its object.
+fn abandon(world: &mut World<'_>) {
+    world.server.set_env("CLEANER_ENABLED", Some("false"));
+    world.server.start_again();
+    patiently(&upload(&world.server, "first", 0, b"so that there are folders")).assert_status(200);
+    world.server.stop();
+    world.server.set_env("CLEANER_ENABLED", Some("true"));
+    world.leave_orphan();
+    world.leave_intent(ORPHAN, 0, 1);
+}
+
 /// A server with clients, and for points of cleaning with a cleaner.
 fn in_server(world: &mut World<'_>) {
     let name = world.case.point.name();
-    let cleans = kind(world.case.point) == Kind::Clean;
+    let cleans = world.case.kind() == Kind::Clean;
+    if world.case.scene == Scene::Abandoned {
+        abandon(world);
+    }
     world.arm();
     world.server.start_again();
     world.all_go_on();
@@ -104,12 +145,14 @@ fn in_server(world: &mut World<'_>) {
 }
 
 /// Runs a case; returns what was wrong.
-fn run(case: Case, number: usize, postgres: &PostgresServer) -> Vec<String> {
-    let mut world = World::new(case, number, postgres);
-    match kind(case.point) {
+fn run(case: Case, number: usize, postgres: &PostgresServer, garage: &OnceLock<Garage>) -> Vec<String> {
+    let mut world = World::new(case, number, postgres, garage);
+    match case.kind() {
         Kind::Care => return care::run(world),
         Kind::Start => at_start(&mut world),
         Kind::Scan => in_scan(&mut world),
+        Kind::Parts => in_parts(&mut world),
+        Kind::Heal => heal::run(&mut world),
         Kind::Request | Kind::Clean => in_server(&mut world),
     }
     // As it was found, and after all clients have done what they wanted to.
@@ -122,7 +165,7 @@ fn run(case: Case, number: usize, postgres: &PostgresServer) -> Vec<String> {
     world.says(cannot, "a client cannot go on");
     world.server.stop();
     world.look();
-    if matches!(kind(case.point), Kind::Clean | Kind::Scan) {
+    if matches!(case.kind(), Kind::Clean | Kind::Scan | Kind::Parts) {
         // What was begun is finished by the next run, and nothing that is needed goes.
         world.clean(&["clean", "--full-scan", "--delete-orphans"]);
         world.look();
@@ -139,8 +182,10 @@ fn run(case: Case, number: usize, postgres: &PostgresServer) -> Vec<String> {
 fn nothing_is_lost_at_any_crash_point() {
     let begun = Instant::now();
     let postgres = PostgresServer::start_with(&["max_connections=600"]);
+    let garage = OnceLock::new();
     let wanted = std::env::var("S3DEDUP_TEST_POINT").unwrap_or_default();
-    let cases: Vec<_> = Case::all().into_iter().filter(|case| case.point.name().contains(&wanted)).collect();
+    let cases: Vec<_> =
+        Case::all().into_iter().filter(|case| wanted.split(',').any(|text| case.label().contains(text))).collect();
     let (waiting, working): (Vec<_>, Vec<_>) = cases.iter().copied().enumerate().partition(|(_, case)| case.waits());
     let (waiting, working) = (Mutex::new(waiting.into_iter()), Mutex::new(working.into_iter()));
     let done = Mutex::new(BTreeMap::new());
@@ -151,7 +196,7 @@ fn nothing_is_lost_at_any_crash_point() {
                     loop {
                         let next = queue.lock().unwrap().next();
                         let Some((number, case)) = next else { return };
-                        let wrong = catch_unwind(AssertUnwindSafe(|| run(case, number, &postgres)));
+                        let wrong = catch_unwind(AssertUnwindSafe(|| run(case, number, &postgres, &garage)));
                         let wrong = wrong.unwrap_or_else(|_| vec!["it panicked".to_owned()]);
                         done.lock().unwrap().insert(number, wrong);
                     }

@@ -3,15 +3,18 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Output};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use s3dedup_actors::testkit::postgres::PostgresServer;
 
+use crate::audit::audit_objects;
 use crate::audit::{Database, audit};
-use crate::cases::{Action, Case, Contents, Kind, Metadata, kind};
+use crate::cases::{Action, Case, Contents, Kind, Metadata};
 use crate::mix::Client;
 use crate::support::TestServer;
-use crate::support::s3::S3InProcess;
+use crate::support::between::{Then, between};
+use crate::support::s3::{Garage, S3Access, S3InProcess};
 
 pub const VARIABLE: &str = "S3DEDUP_FAILPOINTS";
 pub const CLIENTS: usize = 3;
@@ -28,6 +31,8 @@ pub struct World<'a> {
     pub server: TestServer,
     pub database: Database<'a>,
     s3: Option<S3InProcess>,
+    /// A bucket of a server that tells of uploads in parts.
+    garage: Option<S3Access>,
     pub clients: Vec<Client>,
     pub wrong: Vec<String>,
     /// What commands printed.
@@ -35,14 +40,20 @@ pub struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub fn new(case: Case, number: usize, postgres: &'a PostgresServer) -> Self {
-        let s3 = (case.contents == Contents::S3).then(S3InProcess::start);
+    pub fn new(case: Case, number: usize, postgres: &'a PostgresServer, garage: &OnceLock<Garage>) -> Self {
+        let has_parts = case.kind() == Kind::Parts;
+        let s3 = (case.contents == Contents::S3 && !has_parts).then(S3InProcess::start);
+        let garage = has_parts.then(|| garage.get_or_init(Garage::start).new_bucket(&format!("crash{number}")));
         let mut builder = TestServer::builder();
         for (name, value) in [("MAX_INMEMORY_SIZE", 300_000), ("HTTP_WORKERS", 2), ("CPU_THREADS", 1)] {
             builder = builder.env(name, value);
         }
         if let Some(s3) = &s3 {
             builder = builder.s3(&s3.access);
+        }
+        if let Some(garage) = &garage {
+            // Through what tells of old uploads, where all are young.
+            builder = builder.s3(&between(garage, |_| Then::PassOn));
         }
         let name = format!("crash{number}");
         if case.metadata == Metadata::Postgres {
@@ -54,7 +65,7 @@ impl<'a> World<'a> {
         for (name, value) in [("CLEANER_INTERVAL", 1), ("CLEANER_GRACE", 0), ("CLEANER_BATCH_SIZE", 1)] {
             builder = builder.env(name, value);
         }
-        let server = builder.env("CLEANER_ENABLED", kind(case.point) == Kind::Clean).prepare();
+        let server = builder.env("CLEANER_ENABLED", case.kind() == Kind::Clean).prepare();
         let database = match case.metadata {
             Metadata::Sqlite => Database::Sqlite(server.data_dir().join("kv.db")),
             Metadata::Postgres => Database::Postgres(postgres, name),
@@ -66,7 +77,7 @@ impl<'a> World<'a> {
         let mut clients: Vec<_> = clients.collect();
         clients.iter_mut().for_each(|client| client.may_seem_slow = may_seem_slow);
         let (wrong, printed) = Default::default();
-        Self { case, server, database, s3, clients, wrong, printed }
+        Self { case, server, database, s3, garage, clients, wrong, printed }
     }
 
     /// The stored objects.
@@ -94,8 +105,38 @@ impl<'a> World<'a> {
         self.objects().iter().any(|object| object.ends_with(ORPHAN))
     }
 
+    /// Runs SQL on the database.
+    pub fn sql(&self, text: &str) {
+        match &self.database {
+            Database::Sqlite(path) => rusqlite::Connection::open(path).unwrap().execute_batch(text).unwrap(),
+            Database::Postgres(server, database) => {
+                server.sql_in(database, &format!("SET search_path TO s3dedup; {text}"));
+            }
+        }
+    }
+
+    /// A digest as SQL has it.
+    pub fn bytes(&self, hex: &str) -> String {
+        match &self.database {
+            Database::Sqlite(_) => format!("x'{hex}'"),
+            Database::Postgres(..) => format!("'\\x{hex}'"),
+        }
+    }
+
+    /// An intent for an object, as old as a time in seconds says.
+    pub fn leave_intent(&self, digest: &str, generation: u64, made_at: u64) {
+        let columns = "digest, generation, key_depth, instance, made_at";
+        let digest = self.bytes(digest);
+        self.sql(&format!("INSERT INTO intents ({columns}) VALUES ({digest}, {generation}, 2, 'gone', {made_at})"));
+    }
+
     /// Compares rows and objects. Nothing may be in flight.
     pub fn look(&mut self) {
+        if let Some(garage) = &self.garage {
+            let objects = garage.objects().into_iter().map(|(key, size)| (key.to_string(), size));
+            self.wrong.extend(audit_objects(&self.database, objects.collect()));
+            return;
+        }
         let mut objects = self.objects();
         objects.retain(|object| !object.ends_with(ORPHAN));
         self.wrong.extend(audit(&self.database, &objects));

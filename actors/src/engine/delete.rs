@@ -22,7 +22,7 @@ impl Engine {
         let outcome = self.metadata(CommitDeleteBeside { key: key.clone(), stamp }).await?;
         failpoint::hit(Point::DeleteAfterCommit).await?;
         if !matches!(outcome, DeleteOutcome::Stale { .. }) {
-            beside.tell_soon(self, &key).await;
+            beside.tell_soon(self, &key, there.is_ok()).await;
         }
         Ok(match (outcome, there) {
             (DeleteOutcome::Absent, Ok(Some(there))) if there.stamp > stamp && !there.is_young => {

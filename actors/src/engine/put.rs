@@ -74,8 +74,8 @@ impl Engine {
             let put = Put { key, stamp, body, begun, mark, asked, origin: Origin::Client };
             return self.store(&put).await?.answer();
         };
-        // When the old server does not answer, it is found out as soon as it is told.
-        if let Ok(Some(there)) = beside.look(&key).await
+        let there = beside.look(&key).await;
+        if let Ok(Some(there)) = &there
             && there.stamp > stamp
             // One that may not be the real version yet stands against nothing; if it is, it comes here later.
             && !there.is_young
@@ -85,7 +85,7 @@ impl Engine {
         let put = Put { key, stamp, body, begun, mark, asked, origin: Origin::Mirrored };
         let outcome = self.store(&put).await?.answer()?;
         if outcome == PutOutcome::Stored {
-            beside.tell_soon(self, &put.key).await;
+            beside.tell_soon(self, &put.key, there.is_ok()).await;
         }
         Ok(outcome)
     }

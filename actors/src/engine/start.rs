@@ -16,6 +16,7 @@ use crate::cleaner::{CleanerActor, CleanerPlan, CleanerSettings, CleanerStats};
 use crate::cluster::{ClusterActor, Membership};
 use crate::download::{ContentCache, ContentSource, Damage};
 use crate::exporter::{ExporterActor, ExporterPlan, ExporterSettings, ExporterStats};
+use crate::failpoint::{self, Point};
 use crate::lock::distributed::{
     DistributedLockActor, DistributedLockPlan, DistributedLockSettings, DistributedLockStats, DistributedLocks,
 };
@@ -232,9 +233,11 @@ impl Engine {
 /// Tells uploads that an object is missing or damaged.
 async fn note_damaged(metadata: Arc<MetadataRouter>, key: BlobKey) -> Result<()> {
     let late = |_| Error::new(Kind::Unavailable, "the metadata store does not answer in time");
+    failpoint::hit(Point::HealBeforeNote).await?;
     let deadline = Instant::now() + NOTE_MAX;
     let noted = timeout_at(deadline, metadata.ask(NoteDamaged(key), deadline.into_std()));
-    noted.await.map_err(late)?
+    noted.await.map_err(late)??;
+    failpoint::hit(Point::HealAfterNote).await
 }
 
 impl EngineTree {

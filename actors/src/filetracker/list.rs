@@ -39,7 +39,10 @@ impl OldServer {
     /// listing that breaks off ends with an error. Version 1 cannot list: [`Kind::Invalid`].
     pub async fn list(&self, directory: &str, not_after: Stamp) -> Result<Option<NameLines>> {
         if self.protocol().await? == Protocol::V1 {
-            return Err(Error::new(Kind::Invalid, "a Filetracker server of version 1 cannot list its files"));
+            return Err(Error::new(
+                Kind::Invalid,
+                "a Filetracker server of version 1 cannot list its files: its directory is needed, or a list of names",
+            ));
         }
         let query = format!("last_modified={}", encoded(&dates::print(not_after)));
         let url = self.0.address.endpoint(&format!("list/{}", encoded(directory)), Some(&query));

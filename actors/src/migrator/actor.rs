@@ -45,7 +45,7 @@ fn tell(ended: &Result<Ended>, context: &mut Context<MigratorActor>) {
         Ok(Ended::Done(done)) => {
             let counts = done.counts;
             log::info!(
-                "the migration is done copied={} skipped={} gone={} refused={} failed={}",
+                "the migration is done copied={} skipped={} gone={} deleted_here={} failed={}",
                 counts.copied,
                 counts.skipped,
                 counts.gone,

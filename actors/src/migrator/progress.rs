@@ -57,6 +57,8 @@ struct State {
     begun: Option<(Instant, u64)>,
     /// When it stopped doing so.
     ended: Option<Instant>,
+    /// When the last name was settled.
+    settled_at: Option<Instant>,
     is_resumed: bool,
     waits_for: Option<String>,
 }
@@ -84,6 +86,8 @@ pub struct MigrationSnapshot {
     pub copying_for: Duration,
     /// Names that it settled in that time.
     pub settled_here: u64,
+    /// For how long it has settled none.
+    pub still_for: Duration,
     /// What it waits for, when nothing goes on.
     pub waits_for: Option<String>,
 }
@@ -99,10 +103,13 @@ impl MigrationSnapshot {
         self.settled_here as f64 / self.copying_for.as_secs_f64().max(0.001)
     }
 
-    /// The time left at this rate.
+    /// The time left at this rate; how large files are is not known. What has taken long, takes as long again: the last ones
+    /// may be large.
     pub fn time_left(&self) -> Option<Duration> {
-        let left = self.counts.total.saturating_sub(self.counts.settled()) as f64 / self.rate();
-        (self.phase == MigrationPhase::Copying && left.is_finite() && left < 1e9).then(|| Duration::from_secs_f64(left))
+        let names = self.counts.total.saturating_sub(self.counts.settled());
+        let left = names as f64 / self.rate();
+        let is_known = self.phase == MigrationPhase::Copying && left.is_finite() && left < 1e9;
+        is_known.then(|| Duration::from_secs_f64(left).max(if names > 0 { self.still_for } else { Duration::ZERO }))
     }
 
     /// The share of the copied bytes that needed no room, as far as one can say.
@@ -120,6 +127,7 @@ impl MigrationProgress {
             counts: MigrationCounts::default(),
             begun: None,
             ended: None,
+            settled_at: None,
             is_resumed: false,
             waits_for: None,
         };
@@ -144,6 +152,7 @@ impl MigrationProgress {
             retries: self.0.retries.load(Relaxed),
             copying_for,
             settled_here: state.counts.settled().saturating_sub(settled_before),
+            still_for: state.settled_at.map_or(Duration::ZERO, |at| at.elapsed()),
             waits_for: state.waits_for.clone(),
         }
     }
@@ -159,6 +168,7 @@ impl MigrationProgress {
         state.waits_for = None;
         if phase == MigrationPhase::Copying {
             state.begun = Some((Instant::now(), state.counts.settled()));
+            state.settled_at = Some(Instant::now());
             state.ended = None;
         } else if state.ended.is_none() {
             state.ended = Some(Instant::now());
@@ -178,7 +188,9 @@ impl MigrationProgress {
     }
 
     pub(super) fn settled(&self, fate: &Fate) {
-        self.state().counts.add(fate);
+        let mut state = self.state();
+        state.counts.add(fate);
+        state.settled_at = Some(Instant::now());
     }
 
     pub(super) fn received(&self, bytes: usize) {

@@ -8,6 +8,7 @@ use crate::model::{BlobKey, Digest, Kind, Result};
 use crate::patience::patiently;
 use crate::store::blob::Spooled;
 use crate::store::meta::{NewIntent, SetBlob, SetOutcome};
+use crate::verify::Phase;
 
 /// Contents that are counted anew in one transaction.
 const RECOUNT_ROWS: usize = 10_000;
@@ -26,6 +27,7 @@ pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applie
     let mut applied = Vec::with_capacity(actions.len());
     let mut rest = actions;
     failpoint::hit(Point::RepairAfterPlan).await?;
+    with.progress.enter(Phase::Repair);
     while let Some(first) = rest.first() {
         let run = rest.iter().take_while(|action| is_alike(first, action)).count().min(RECOUNT_ROWS);
         let (alike, others) = rest.split_at(run);
@@ -34,6 +36,7 @@ pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applie
         if matches!(first, Action::Recount { .. }) {
             patiently(async || with.stores.metadata.recount(digests.clone()).await).await?;
             applied.extend(alike.iter().map(|_| Applied::Done));
+            with.progress.step(applied.len() as u64, actions.len() as u64);
             continue;
         }
         // Counted before, not after: whatever cuts the repair off, no content has names that are not counted.
@@ -45,8 +48,11 @@ pub async fn apply(with: &Repairer<'_>, actions: &[Action]) -> Result<Vec<Applie
         };
         let counted = alike.iter().zip(counts);
         let outcomes = stream::iter(counted).map(|(action, count)| one(with, action, count));
-        let outcomes = outcomes.buffered(with.concurrency.max(1));
-        applied.extend(outcomes.try_collect::<Vec<_>>().await?);
+        let mut outcomes = outcomes.buffered(with.concurrency.max(1));
+        while let Some(outcome) = outcomes.try_next().await? {
+            applied.push(outcome);
+            with.progress.step(applied.len() as u64, actions.len() as u64);
+        }
     }
     Ok(applied)
 }
@@ -85,10 +91,12 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
         }
         Action::Await { key, .. } => {
             patiently(async || metadata.note_damaged(*key).await).await?;
+            failpoint::hit(Point::RepairAfterAwait).await?;
             Ok(Applied::Done)
         }
         Action::Clear { key } => {
             patiently(async || metadata.lift_quarantine(*key).await).await?;
+            failpoint::hit(Point::RepairAfterClear).await?;
             Ok(Applied::Done)
         }
         Action::Recount { digest } => {
@@ -104,6 +112,7 @@ async fn one(with: &Repairer<'_>, action: &Action, references: u64) -> Result<Ap
 }
 
 async fn set(with: &Repairer<'_>, set: SetBlob) -> Result<Applied> {
+    failpoint::hit(Point::RepairBeforeSwitch).await?;
     Ok(match patiently(async || with.stores.metadata.set_blob(set.clone()).await).await? {
         SetOutcome::Set => {
             failpoint::hit(Point::RepairAfterSwitch).await?;

@@ -20,6 +20,9 @@ pub use rebuild::{Rebuilt, rebuild};
 use crate::model::{BlobInfo, BlobKey, KeyLayout, StoredBlob};
 use crate::verify::{Examiner, Progress, Stores};
 
+/// Objects that a plan adopts at most, unless told otherwise: a plan is kept in memory.
+pub const ADOPTED_MAX: usize = 100_000;
+
 /// What a repair works with.
 pub struct Repairer<'a> {
     /// The stores.
@@ -36,6 +39,8 @@ pub struct Repairer<'a> {
     pub layout: KeyLayout,
     /// Objects that are read at once.
     pub concurrency: usize,
+    /// Objects that nothing knows of which one plan takes up.
+    pub adopted_max: usize,
 }
 
 fn stored(key: BlobKey, info: &BlobInfo) -> StoredBlob {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{Repairer, Source, stored};
@@ -126,6 +127,16 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What cannot be put right.
     pub lost: Vec<Damage>,
+    /// Objects that the plan left off, as it has no room for more to adopt: the next one takes them up. Those behind the
+    /// last one with room were not read.
+    pub left_off: u64,
+}
+
+impl Plan {
+    /// Whether there is more to do than the plan tells.
+    pub fn is_partial(&self) -> bool {
+        self.left_off > 0 || self.found.damages_left_off > 0 || self.found.cleared_left_off > 0
+    }
 }
 
 /// A content whose bytes cannot be read.
@@ -143,9 +154,11 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
     let found = verify(with.stores, &settings, VerifyState::default(), tools).await?;
     with.progress.enter(Phase::Orphans);
     let mut losses = losses(&found.damages);
-    let mut actions = objects(with, &mut losses).await?;
+    let (mut actions, left_off) = objects(with, &mut losses).await?;
     let (mut lost, mut recount) = (Vec::new(), BTreeSet::new());
-    for (digest, loss) in &losses {
+    with.progress.enter(Phase::Losses);
+    for (number, (digest, loss)) in losses.iter().enumerate() {
+        with.progress.step(number as u64, losses.len() as u64);
         match decide(with, *digest, loss).await? {
             Some(action @ (Action::Quarantine { .. } | Action::Await { .. })) => {
                 actions.push(action);
@@ -160,7 +173,7 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
     }
     // Nobody knows what was there.
     let unreadable = found.damages.iter().filter(|damage| damage.kind == DamageKind::UnreadableRow);
-    lost.extend(unreadable.cloned());
+    lost.extend(unreadable.filter(|damage| lost_content(damage).is_none()).cloned());
     actions.extend(found.cleared.iter().map(|key| Action::Clear { key: *key }));
     let wrong = found.damages.iter().filter(|damage| !damage.is_loss());
     recount.extend(wrong.filter(|damage| matches!(damage.kind, DamageKind::Metadata(_))).map(|damage| damage.digest));
@@ -172,19 +185,20 @@ pub async fn plan(with: &Repairer<'_>, deep: bool) -> Result<Plan> {
     if is_total_wrong || is_changed {
         actions.push(Action::Totals);
     }
-    Ok(Plan { found, actions, lost })
+    Ok(Plan { found, actions, lost, left_off })
 }
 
 /// Contents that cannot be read, each once.
 fn losses(damages: &[Damage]) -> BTreeMap<Digest, Loss> {
     let mut losses: BTreeMap<Digest, Loss> = BTreeMap::new();
-    for damage in damages.iter().filter(|damage| damage.is_loss()) {
+    for damage in damages {
+        let Some(digest) = lost_content(damage) else { continue };
         let from = match damage.kind {
             DamageKind::Metadata(Finding::StrayRepresentation { key, .. }) => Some(key),
             _ => damage.object,
         };
         let new = || Loss { from, damage: damage.clone(), candidates: from.into_iter().collect() };
-        let loss = losses.entry(damage.digest).or_insert_with(new);
+        let loss = losses.entry(digest).or_insert_with(new);
         if loss.from.is_none() && from.is_some() {
             loss.from = from;
             loss.candidates.extend(from);
@@ -193,12 +207,22 @@ fn losses(damages: &[Damage]) -> BTreeMap<Digest, Loss> {
     losses
 }
 
-/// Walks all objects: those of lost contents are candidates, those that nothing knows of may be adopted.
-async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Result<Vec<Action>> {
-    let mut adopted: BTreeMap<Digest, Action> = BTreeMap::new();
-    let mut after = None;
+/// The content that cannot be read because of the damage. Whatever its rows were: what an object holds proves itself.
+fn lost_content(damage: &Damage) -> Option<Digest> {
+    match &damage.row {
+        Some(row) => row.digest(),
+        None => damage.is_loss().then_some(damage.digest),
+    }
+}
+
+/// Walks all objects: those of lost contents are candidates, those that nothing knows of may be adopted. Also returns how
+/// many of these there was no room for.
+async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Result<(Vec<Action>, u64)> {
+    let (mut adopted, mut left_off): (BTreeMap<Digest, Action>, u64) = Default::default();
+    let (mut after, mut looked_at) = (None, 0);
     loop {
         let mut page = patiently(async || with.stores.contents.list(after.as_deref(), PAGE_NAMES).await).await?;
+        looked_at += page.blobs.len() as u64;
         page.blobs.retain(|(key, _)| key.generation <= GENERATION_OF_ORPHAN_MAX);
         for (key, _) in &page.blobs {
             if let Some(loss) = losses.get_mut(&key.digest)
@@ -207,21 +231,54 @@ async fn objects(with: &Repairer<'_>, losses: &mut BTreeMap<Digest, Loss>) -> Re
                 loss.candidates.push(*key);
             }
         }
-        for (key, _) in unknown(with.stores, page.blobs).await? {
-            let is_taken = losses.contains_key(&key.digest) || adopted.contains_key(&key.digest);
-            if is_taken || content_now(with.stores, key.digest).await?.is_some() {
-                continue;
-            }
-            if let Some(info) = prove(with, key).await? {
-                let action = Action::Adopt { blob: stored(key, &info), logical_size: info.logical_size };
-                adopted.insert(key.digest, action);
+        let mut orphans: Vec<BlobKey> =
+            unknown(with.stores, page.blobs).await?.into_iter().map(|(key, _)| key).collect();
+        orphans.retain(|key| !losses.contains_key(&key.digest) && !adopted.contains_key(&key.digest));
+        // What there is no room for is not read: the next plan does.
+        let is_full = adopted.len() >= with.adopted_max;
+        let proven = stream::iter(orphans).map(|key| orphan(with, key, !is_full));
+        let mut proven = proven.buffered(with.concurrency.max(1));
+        while let Some(found) = proven.next().await {
+            match found? {
+                Orphan::Whole(action) if adopted.len() < with.adopted_max => {
+                    if let Some(digest) = action.digest() {
+                        adopted.entry(digest).or_insert(action);
+                    }
+                }
+                Orphan::Whole(action) if action.digest().is_some_and(|digest| adopted.contains_key(&digest)) => {}
+                Orphan::Whole(_) | Orphan::Unread => left_off += 1,
+                Orphan::Nothing => {}
             }
         }
+        drop(proven);
+        with.progress.step(looked_at, 0);
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok(adopted.into_values().collect()),
+            None => return Ok((adopted.into_values().collect(), left_off)),
         }
     }
+}
+
+/// An object that nothing knows of.
+enum Orphan {
+    /// It is to be adopted.
+    Whole(Action),
+    /// It may be.
+    Unread,
+    /// Its content is known, or it is not what it says.
+    Nothing,
+}
+
+async fn orphan(with: &Repairer<'_>, key: BlobKey, is_read: bool) -> Result<Orphan> {
+    if content_now(with.stores, key.digest).await?.is_some() {
+        return Ok(Orphan::Nothing);
+    }
+    if !is_read {
+        return Ok(Orphan::Unread);
+    }
+    Ok(prove(with, key).await?.map_or(Orphan::Nothing, |info| {
+        Orphan::Whole(Action::Adopt { blob: stored(key, &info), logical_size: info.logical_size })
+    }))
 }
 
 async fn decide(with: &Repairer<'_>, digest: Digest, loss: &Loss) -> Result<Option<Action>> {

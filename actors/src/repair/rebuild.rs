@@ -67,6 +67,7 @@ pub async fn rebuild(with: &Repairer<'_>, deep: bool) -> Result<Rebuilt> {
         return Err(Error::new(Kind::Invalid, why));
     }
     tie::take_over(metadata.as_ref(), with.stores.contents.as_ref()).await?;
+    failpoint::hit(Point::RebuildAfterTakeOver).await?;
     with.progress.enter(Phase::Contents);
     let concurrency = if deep { with.concurrency.max(1) } else { with.concurrency.max(TRUSTED) };
     let (mut rebuilt, mut after, mut bytes) = (Rebuilt::default(), None, 0);

@@ -71,7 +71,7 @@ impl Intake {
             }
         };
         let stored_bytes_max = stored_bytes_max(limits.logical_bytes_max);
-        let place = Place::new(limits.memory_bytes_max, limits.temp_dir, budget);
+        let place = Place::new(&limits, budget);
         Self { front, kept: Kept { blake3: blake3::Hasher::new(), place }, stored_bytes_max }
     }
 

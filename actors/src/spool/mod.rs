@@ -42,6 +42,9 @@ pub struct SpoolLimits {
     pub memory_bytes_max: u64,
     /// Where such files are; they never have a name.
     pub temp_dir: PathBuf,
+    /// Whether such a file becomes the object: then it is written to disk while the rest comes, and the sync at its end finds
+    /// little left to do.
+    pub files_are_kept: bool,
     /// The most logical bytes of one body.
     pub logical_bytes_max: u64,
     /// gzip level (0 to 9) for bodies that arrive plain.

@@ -2,18 +2,27 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use rustix::fs::{Advice, fadvise};
 
+use super::SpoolLimits;
 use crate::runtime::budget::{MemoryBudget, Reservation};
 use crate::store::blob::SpooledBytes;
+
+/// Bytes of a file that is kept, until they are sent to the disk.
+const SENT_BYTES: u64 = 8 << 20;
 
 /// Bytes that arrive one piece after the other.
 pub(super) struct Place {
     memory_bytes_max: u64,
     temp_dir: PathBuf,
+    is_kept: bool,
     bytes: u64,
+    /// Bytes that are on their way to the disk.
+    sent: u64,
     held: Held,
 }
 
@@ -23,9 +32,16 @@ enum Held {
 }
 
 impl Place {
-    pub(super) fn new(memory_bytes_max: u64, temp_dir: PathBuf, budget: &MemoryBudget) -> Self {
+    pub(super) fn new(limits: &SpoolLimits, budget: &MemoryBudget) -> Self {
         let reservation = budget.reserve_nothing();
-        Self { memory_bytes_max, temp_dir, bytes: 0, held: Held::Memory { pieces: Vec::new(), reservation } }
+        Self {
+            memory_bytes_max: limits.memory_bytes_max,
+            temp_dir: limits.temp_dir.clone(),
+            is_kept: limits.files_are_kept,
+            bytes: 0,
+            sent: 0,
+            held: Held::Memory { pieces: Vec::new(), reservation },
+        }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -49,7 +65,14 @@ impl Place {
                 self.held = Held::File(file);
                 Ok(())
             }
-            Held::File(file) => file.write_all(&piece),
+            Held::File(file) => {
+                file.write_all(&piece)?;
+                if self.is_kept && self.bytes - self.sent >= SENT_BYTES {
+                    send(file, self.sent, self.bytes - self.sent);
+                    self.sent = self.bytes;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -60,4 +83,11 @@ impl Place {
             Held::File(file) => SpooledBytes::in_file(file, self.bytes),
         }
     }
+}
+
+/// Has the system write these bytes to the disk, without waiting for that. It does so when it is told that they are not
+/// needed in memory; those that are not on the disk yet stay there.
+fn send(file: &File, from: u64, bytes: u64) {
+    // Where it does not, the sync at the end has more to do.
+    let _ = fadvise(file, from, NonZeroU64::new(bytes), Advice::DontNeed);
 }

@@ -138,7 +138,7 @@ pub(super) async fn names_that_cannot_be_copied_are_kept_with_the_reason(store: 
         .iter()
         .map(|trouble| (&trouble.name[..1], trouble.fate.as_str(), trouble.reason.as_str(), trouble.attempts))
         .collect();
-    let gone = "the source does not have it any more";
+    let gone = "the source does not have it";
     let want = [
         ("a", "gone", gone, 1),
         ("b", "failed", "broken", 5),

@@ -99,13 +99,15 @@ pub async fn verify(
     let expected = |number: i64| u64::try_from(number).unwrap_or_default();
     tools.progress.expect(expected(audit.counted.contents), expected(audit.counted.stored_bytes));
     let (damages, left_off) = (Vec::new(), audit.left_off);
-    let cleared = Vec::new();
-    let mut run = Run { stores, settings, tools, state: state.clone(), damages, left_off, cleared, unreadable: 0 };
+    let (cleared, cleared_left_off) = (Vec::new(), 0);
+    let state_now = state.clone();
+    let mut run =
+        Run { stores, settings, tools, state: state_now, damages, left_off, cleared, cleared_left_off, unreadable: 0 };
     run.look_again(&state).await?;
     run.tools.progress.enter(Phase::Contents);
     run.contents().await?;
     run.tools.progress.enter(Phase::Orphans);
-    let orphans = match orphans::find(stores).await {
+    let orphans = match orphans::find(stores, run.tools.progress).await {
         // What is known of objects cannot be read, so none can be said to be unknown.
         Err(error) if error.kind() == Kind::Corrupt => {
             let place = "what is known of objects".to_owned();
@@ -134,6 +136,7 @@ pub async fn verify(
         damages,
         damages_left_off: run.left_off,
         cleared: run.cleared,
+        cleared_left_off: run.cleared_left_off,
         orphans,
         seconds: begun.elapsed().as_secs_f64(),
     })
@@ -147,6 +150,7 @@ struct Run<'a, 't> {
     damages: Vec<Damage>,
     left_off: u64,
     cleared: Vec<BlobKey>,
+    cleared_left_off: u64,
     /// Objects in a row that could not be read.
     unreadable: u64,
 }
@@ -222,10 +226,10 @@ impl Run<'_, '_> {
     }
 
     fn note(&mut self, Checked { damage, cleared, .. }: Checked) -> Result<()> {
-        if let Some(key) = cleared
-            && self.cleared.len() < DAMAGES_MAX
-        {
-            self.cleared.push(key);
+        match cleared {
+            Some(key) if self.cleared.len() < DAMAGES_MAX => self.cleared.push(key),
+            Some(_) => self.cleared_left_off += 1,
+            None => {}
         }
         let is_unreadable = damage.as_ref().is_some_and(|damage| damage.kind == DamageKind::Unreadable);
         self.unreadable = if is_unreadable { self.unreadable + 1 } else { 0 };

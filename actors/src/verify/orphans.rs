@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Stores;
+use super::{Progress, Stores};
 use crate::model::{BlobKey, Result};
 use crate::patience::patiently;
 
@@ -33,12 +33,13 @@ impl Orphans {
 }
 
 /// Walks the whole listing.
-pub(super) async fn find(stores: &Stores) -> Result<Orphans> {
+pub(super) async fn find(stores: &Stores, progress: &Progress) -> Result<Orphans> {
     let mut orphans = Orphans::default();
-    let mut after = None;
+    let (mut after, mut looked_at) = (None, 0);
     loop {
         let page = patiently(async || stores.contents.list(after.as_deref(), PAGE_NAMES).await).await?;
         orphans.strangers += page.strangers.len() as u64;
+        looked_at += page.blobs.len() as u64;
         for (key, size) in unknown(stores, page.blobs).await? {
             orphans.objects += 1;
             orphans.bytes += size;
@@ -46,6 +47,7 @@ pub(super) async fn find(stores: &Stores) -> Result<Orphans> {
                 orphans.first.push(key);
             }
         }
+        progress.step(looked_at, 0);
         match page.next {
             Some(next) => after = Some(next),
             None => return Ok(orphans),

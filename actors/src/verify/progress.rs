@@ -14,6 +14,10 @@ pub enum Phase {
     Orphans,
     /// Names that damages affect are looked up.
     Names,
+    /// What lost contents can be had from is looked for.
+    Losses,
+    /// What was decided is done.
+    Repair,
 }
 
 /// Counters that another task may read.
@@ -24,6 +28,8 @@ pub struct Progress {
     contents_all: AtomicU64,
     stored_bytes: AtomicU64,
     stored_bytes_all: AtomicU64,
+    steps: AtomicU64,
+    steps_all: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -39,13 +45,17 @@ pub struct Snapshot {
     pub stored_bytes: u64,
     /// Bytes of all objects at the beginning.
     pub stored_bytes_all: u64,
+    /// Steps of a phase that counts no contents.
+    pub steps: u64,
+    /// How many there are; 0 when nobody knows.
+    pub steps_all: u64,
 }
 
 impl Progress {
     /// The counters now.
     pub fn snapshot(&self) -> Snapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let phases = [Phase::Metadata, Phase::Contents, Phase::Orphans, Phase::Names];
+        let phases = [Phase::Metadata, Phase::Contents, Phase::Orphans, Phase::Names, Phase::Losses, Phase::Repair];
         let phase = phases.into_iter().find(|phase| *phase as u64 == read(&self.phase));
         Snapshot {
             phase: phase.unwrap_or(Phase::Metadata),
@@ -53,11 +63,19 @@ impl Progress {
             contents_all: read(&self.contents_all),
             stored_bytes: read(&self.stored_bytes),
             stored_bytes_all: read(&self.stored_bytes_all),
+            steps: read(&self.steps),
+            steps_all: read(&self.steps_all),
         }
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
+        self.step(0, 0);
         self.phase.store(phase as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn step(&self, done: u64, all: u64) {
+        self.steps.store(done, Ordering::Relaxed);
+        self.steps_all.store(all, Ordering::Relaxed);
     }
 
     pub(crate) fn expect(&self, contents: u64, stored_bytes: u64) {

@@ -28,6 +28,8 @@ pub struct VerifyReport {
     /// Objects that are whole though a server found them missing or damaged: an upload of their content would replace them,
     /// a repair takes the note back.
     pub cleared: Vec<BlobKey>,
+    /// How many more.
+    pub cleared_left_off: u64,
     /// Objects that nothing knows of.
     pub orphans: Orphans,
     /// How long it took.
@@ -54,6 +56,7 @@ impl VerifyReport {
             "damages": self.damages.iter().map(Damage::to_json).collect::<Vec<_>>(),
             "damages_left_off": self.damages_left_off,
             "cleared": self.cleared.iter().map(BlobKey::to_string).collect::<Vec<_>>(),
+            "cleared_left_off": self.cleared_left_off,
             "orphans": self.orphans.to_json(),
         })
     }

@@ -29,6 +29,7 @@ fn engine(
         spool: SpoolLimits {
             memory_bytes_max: 1 << 20,
             temp_dir: stores.dir.path().to_owned(),
+            files_are_kept: false,
             logical_bytes_max: 64 << 20,
             compression_level: 6,
         },

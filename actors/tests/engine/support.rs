@@ -88,6 +88,7 @@ impl TestEngine {
             spool: SpoolLimits {
                 memory_bytes_max: 1 << 20,
                 temp_dir: dir.path().to_owned(),
+                files_are_kept: false,
                 logical_bytes_max: 64 << 20,
                 compression_level: 6,
             },

@@ -222,6 +222,7 @@ async fn another_store_gives_any_object_that_verifies() {
     let limits = SpoolLimits {
         memory_bytes_max: 1000,
         temp_dir: PathBuf::from(dir.path()),
+        files_are_kept: false,
         logical_bytes_max: 1 << 30,
         compression_level: 1,
     };

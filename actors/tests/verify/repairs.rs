@@ -3,9 +3,12 @@
 use async_trait::async_trait;
 use s3dedup_actors::backup::{export, import};
 use s3dedup_actors::model::{BlobKey, Digest, EntryKey, KeyLayout, Kind, Result, Stamp};
-use s3dedup_actors::repair::{Applied, Fallback, Plan, Rebuilt, Repairer, Source, apply, plan, rebuild};
+use s3dedup_actors::repair::{
+    ADOPTED_MAX, Action, Applied, Fallback, Plan, Rebuilt, Repairer, Source, apply, plan, rebuild,
+};
 use s3dedup_actors::store::blob::Spooled;
 use s3dedup_actors::store::meta::{Origin, PlanPut, PutPlan};
+use s3dedup_actors::testkit::noise;
 use s3dedup_actors::verify::Progress;
 
 use crate::world::{World, body, digest, examiner, key, object};
@@ -34,8 +37,8 @@ pub async fn with<T>(world: &World, fallback: Option<&dyn Fallback>, work: impl 
     let stores = &world.stores;
     let fallbacks: Vec<&dyn Fallback> = fallback.into_iter().collect();
     let fallbacks = fallbacks.as_slice();
-    let with =
-        Repairer { stores, examiner: &examiner, progress: &progress, fallbacks, instance, layout, concurrency: 4 };
+    let (concurrency, adopted_max, examiner, progress) = (4, ADOPTED_MAX, &examiner, &progress);
+    let with = Repairer { stores, examiner, progress, fallbacks, instance, layout, concurrency, adopted_max };
     work(&with).await
 }
 
@@ -130,6 +133,98 @@ async fn an_object_that_nothing_knows_of_is_adopted_when_it_is_what_it_says() {
         assert!(report.is_whole());
         assert_eq!(report.orphans.first, [wrong], "{kind}");
         assert_eq!(report.contents, 22);
+    }
+}
+
+#[tokio::test]
+async fn what_a_plan_has_no_room_for_is_told_and_taken_up_by_the_next() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        for number in 0..10_u64 {
+            let content = noise(number + 500, 300);
+            world.store(object(digest(&content)), &body(&content)).await;
+        }
+        let wrong = object(digest(b"something else"));
+        world.store(wrong, &body(b"another thing")).await;
+        // An object of a content that is known is not for adopting, however much room there is.
+        let known = BlobKey { generation: 5, ..object(world.content("a/7")) };
+        world.store(known, &body(&world.names["a/7"])).await;
+        let (mut rounds, mut adopted) = (0, 0);
+        loop {
+            let plan = with(&world, None, async |with| {
+                let with = Repairer { adopted_max: 4, instance: "test".to_owned(), ..*with };
+                let plan = plan(&with, true).await.unwrap();
+                apply(&with, &plan.actions).await.unwrap();
+                plan
+            });
+            let plan = plan.await;
+            let here = plan.actions.iter().filter(|action| matches!(action, Action::Adopt { .. })).count();
+            assert!(here <= 4, "{kind}");
+            adopted += here;
+            rounds += 1;
+            assert_eq!(plan.is_partial(), plan.left_off > 0);
+            assert!(plan.left_off as usize >= 10 - adopted, "{kind} {} {adopted}", plan.left_off);
+            if plan.left_off == 0 {
+                break;
+            }
+        }
+        assert_eq!((rounds, adopted), (3, 10), "{kind}");
+        let report = world.verify(true).await;
+        assert!(report.is_whole());
+        assert_eq!(report.orphans.objects, 2, "{kind}");
+    }
+}
+
+/// Rows of a content that cannot be read.
+const UNREADABLE: [&str; 5] = [
+    "UPDATE @representations SET encoding = 'lzma' WHERE digest = {x}",
+    "UPDATE @representations SET stored_hash = substr(stored_hash, 3) WHERE digest = {x}",
+    "UPDATE @representations SET stored_size = -5 WHERE digest = {x}",
+    "UPDATE @representations SET generation = -7 WHERE digest = {x}",
+    "UPDATE @contents SET logical_size = -5 WHERE digest = {x}",
+];
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_made_anew_from_a_whole_object() {
+    for kind in BOTH {
+        let mut world = World::new(kind).await;
+        let mut lost = Vec::new();
+        for (number, spoil) in UNREADABLE.iter().enumerate() {
+            // The object of another upload, and no other; the content's own one; none at all.
+            for (place, has_own, has_other) in [(1, false, true), (2, true, false), (3, false, false)] {
+                let name = format!("c/{number}/{place}");
+                let content = noise(1000 + 10 * number as u64 + place, 700);
+                world.put(&name, &content).await;
+                let own = object(digest(&content));
+                if has_other {
+                    world.store(BlobKey { generation: 7, ..own }, &body(&content)).await;
+                }
+                if !has_own {
+                    std::fs::remove_file(world.object(own.digest)).unwrap();
+                }
+                if !has_own && !has_other {
+                    lost.push((name, content));
+                }
+                world.unchecked_sql(spoil, own.digest);
+            }
+        }
+        let first = repair(&world, None).await;
+        assert!(first.lost.len() >= lost.len(), "{kind} {:?}", first.lost);
+        for (name, _) in &lost {
+            assert!(world.get(name).await.is_err(), "{kind} {name}");
+        }
+        let second = repair(&world, None).await;
+        let told: Vec<_> = second.lost.iter().map(|damage| damage.row.clone().unwrap().place).collect();
+        let contents = told.iter().filter(|place| place.starts_with("contents ")).count();
+        assert_eq!(contents, lost.len(), "{kind} {told:?}");
+        // What no object is left of comes back with its next upload.
+        for (name, content) in &lost {
+            world.put(name, content).await;
+        }
+        world.assert_all_readable().await;
+        repair(&world, None).await;
+        let report = world.verify(true).await;
+        assert!(report.is_whole(), "{kind} {:?}", report.damages);
     }
 }
 

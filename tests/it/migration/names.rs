@@ -112,8 +112,9 @@ fn a_report_that_cannot_be_written_is_refused_before_anything_is_copied() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
 }
 
-#[test]
-fn a_report_that_cannot_be_written_any_more_is_kept_elsewhere() {
+/// Copies 1,000 files and 30 links, whose report cannot be written where it was wanted any more; `meanwhile` is done while it copies.
+/// What it said, and how it ended.
+fn loses_the_place_of_its_report(server: &TestServer, meanwhile: impl Fn()) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("files")).unwrap();
     for number in 0..1000_u32 {
@@ -122,7 +123,6 @@ fn a_report_that_cannot_be_written_any_more_is_kept_elsewhere() {
     for number in 0..30 {
         std::os::unix::fs::symlink("/nowhere", dir.path().join(format!("files/link{number}"))).unwrap();
     }
-    let server = TestServer::builder().prepare();
     let (reports, out) = (dir.path().join("reports"), dir.path().join("out"));
     fs::create_dir(&reports).unwrap();
     let report = reports.join("report.json");
@@ -133,8 +133,14 @@ fn a_report_that_cannot_be_written_any_more_is_kept_elsewhere() {
     let mut child = server.command(&arguments).stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap();
     eventually("it copies", || fs::read_to_string(&out).unwrap().contains("all names are known").then_some(()));
     fs::remove_dir(&reports).unwrap();
-    let code = child.wait().unwrap().code();
-    let said = fs::read_to_string(&out).unwrap();
+    meanwhile();
+    (child.wait().unwrap().code(), fs::read_to_string(&out).unwrap())
+}
+
+#[test]
+fn a_report_that_cannot_be_written_any_more_is_kept_elsewhere() {
+    let server = TestServer::builder().prepare();
+    let (code, said) = loses_the_place_of_its_report(&server, || ());
     assert_eq!(code, Some(1), "{said}");
     let last = said.lines().last().unwrap();
     let (_, kept) = last.split_once("; the report is in ").unwrap_or_else(|| panic!("{said}"));
@@ -146,4 +152,24 @@ fn a_report_that_cannot_be_written_any_more_is_kept_elsewhere() {
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["not_copied"].as_array().unwrap().len(), 30, "{text}");
     assert_eq!(report["migration"]["files"]["copied"], 1000);
+}
+
+#[test]
+fn a_report_that_can_be_written_nowhere_any_more_is_printed() {
+    let server = TestServer::builder().prepare();
+    let (code, said) = loses_the_place_of_its_report(&server, || fs::remove_dir(server.temp_dir()).unwrap());
+    fs::create_dir(server.temp_dir()).unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(last.contains("cannot write the report") && last.contains("standard output has its names"), "{said}");
+    // Told to people first, then to programs.
+    let (summary, _) = said.split_once("complete but for what failed").unwrap_or_else(|| panic!("{said}"));
+    assert!(summary.lines().any(|line| line.split_whitespace().eq(["copied", "1000"])), "{said}");
+    let printed = said.lines().filter(|line| line.starts_with('{'));
+    let printed = printed.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let names: std::collections::BTreeSet<_> = printed
+        .inspect(|one| assert_eq!((&one["fate"], &one["attempts"]), (&"failed".into(), &1.into()), "{one}"))
+        .map(|one| one["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, (0..30).map(|number| format!("link{number}")).collect());
 }

@@ -86,7 +86,7 @@ fn an_old_server_that_falls_silent_keeps_no_client_waiting_and_is_told_later() {
     let mut in_time = |what: &str, status: u16, begun: Instant| {
         assert_eq!(status, 200, "{what}");
         waited.push((what.to_owned(), begun.elapsed()));
-        // Documented are 3 s for telling, and as many for looking. The machine may be busy.
+        // Documented are 3 s for looking, and none for telling one that did not answer. The machine may be busy.
         assert!(begun.elapsed() < Duration::from_secs(20), "{waited:?}");
     };
     for (path, offset) in [("new", 2), ("replaced", 5)] {

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod between;
 pub mod content;
 pub mod http;
 pub mod python;

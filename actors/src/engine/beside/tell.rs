@@ -66,12 +66,12 @@ fn hold_of_upload(bytes: u64) -> Duration {
 
 impl Beside {
     /// Tells the old server of a name that was just written, for as long as a client waits for that; then it goes on without
-    /// the client, or the worker does it later.
-    pub(crate) async fn tell_soon(&self, engine: &Engine, key: &EntryKey) {
+    /// the client, or the worker does it later. Nobody waits for a server that was just asked and did not answer.
+    pub(crate) async fn tell_soon(&self, engine: &Engine, key: &EntryKey, answers: bool) {
         if self.0.settings.server.as_ref().is_some_and(|server| server.expect_up().is_err()) {
             return;
         }
-        let deadline = Instant::now() + CLIENT_WAIT_MAX;
+        let deadline = Instant::now() + if answers { CLIENT_WAIT_MAX } else { Duration::ZERO };
         // The mark is there: nothing is lost when this comes to nothing.
         let Ok(Ok(turn)) = timeout_at(deadline, Arc::clone(&self.0.tellers).acquire_owned()).await else { return };
         let (done, wait) = tokio::sync::oneshot::channel();

@@ -98,6 +98,21 @@ pub struct Unreadable {
     pub why: String,
 }
 
+impl Unreadable {
+    /// The rows of a content.
+    pub(super) fn content(digest: &[u8], why: impl ToString) -> Self {
+        Self { place: format!("{CONTENTS}{}", hex::encode(digest)), why: why.to_string() }
+    }
+
+    /// The content that they are the rows of, if it is known which.
+    pub fn digest(&self) -> Option<Digest> {
+        self.place.strip_prefix(CONTENTS)?.parse().ok()
+    }
+}
+
+/// What the place of a content's rows begins with.
+const CONTENTS: &str = "contents ";
+
 /// A page of contents, however damaged they are.
 #[derive(Clone, Default, Debug)]
 pub struct Survey {

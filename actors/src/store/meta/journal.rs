@@ -146,7 +146,7 @@ impl Fate {
     pub(crate) fn trouble(&self) -> Option<(&str, u32)> {
         match self {
             Self::Copied { .. } | Self::Skipped => None,
-            Self::Gone => Some(("the source does not have it any more", 1)),
+            Self::Gone => Some(("the source does not have it", 1)),
             Self::Refused => Some(("it was deleted here", 1)),
             Self::Failed { reason, attempts } => Some((reason, *attempts)),
         }

@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::listing::BATCH_MAX;
 use super::retry::Patience;
 use super::wire::answer;
+use crate::failpoint::{self, Point};
 use crate::model::{BlobKey, Result, Stamp};
 use crate::store::blob::StaleUploads;
 
@@ -79,8 +80,12 @@ impl S3Store {
                 if is_failed.load(Ordering::Relaxed) || (stale.is_stopped)() {
                     return Ok(());
                 }
-                let aborted = self.abort(&key, &id).await;
-                match aborted {
+                let aborted = async {
+                    failpoint::hit(Point::CleanBeforeAbort).await.map_err(Fault::Local)?;
+                    self.abort(&key, &id).await?;
+                    failpoint::hit(Point::CleanAfterAbort).await.map_err(Fault::Local)
+                };
+                match aborted.await {
                     Ok(()) => count.fetch_add(1, Ordering::Relaxed),
                     Err(fault) => {
                         is_failed.store(true, Ordering::Relaxed);

@@ -231,8 +231,7 @@ pub(super) async fn survey(database: &Database, after: &[u8], rows_max: usize) -
         match stored_content(row) {
             Ok(content) => survey.contents.push(content),
             Err(error) if error.kind() == Kind::Corrupt => {
-                let place = format!("contents {}", hex::encode(column::<&[u8]>(row, 0)?));
-                survey.unreadable.push(Unreadable { place, why: error.to_string() });
+                survey.unreadable.push(Unreadable::content(column(row, 0)?, error));
             }
             Err(error) => return Err(error),
         }

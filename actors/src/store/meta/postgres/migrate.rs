@@ -5,20 +5,34 @@ use tokio_postgres::SimpleQueryMessage;
 use crate::model::{Error, Kind, Result};
 use crate::store::postgres::{Session, sql_error};
 
-/// The schema, one step per version; steps are only ever added, and each must leave what the release
-/// before it needs: instances are updated one after the other.
-const STEPS: &[&str] = &[
-    include_str!("schema/0001_initial.sql"),
-    include_str!("schema/0002_orphans.sql"),
-    include_str!("schema/0003_quarantine.sql"),
-    include_str!("schema/0004_belonging.sql"),
-    include_str!("schema/0005_leave_quarantine.sql"),
-    include_str!("schema/0006_damage.sql"),
-    include_str!("schema/0007_mirror.sql"),
-    include_str!("schema/0008_migrations.sql"),
-    include_str!("schema/0009_suspects.sql"),
-    include_str!("schema/0010_telling.sql"),
-    include_str!("schema/0011_illegible.sql"),
+/// The version of the schema, to be raised with every change of tables or functions.
+const VERSION: usize = 13;
+
+/// Tables, indexes and views: what made them what they are, and the version that it came with. Steps are only ever added, and
+/// each must leave what the release before it needs: instances are updated one after the other.
+const STEPS: &[(usize, &str)] = &[
+    (1, include_str!("schema/0001_initial.sql")),
+    (3, include_str!("schema/0003_quarantine.sql")),
+    (4, include_str!("schema/0004_belonging.sql")),
+    (6, include_str!("schema/0006_damage.sql")),
+    (7, include_str!("schema/0007_mirror.sql")),
+    (8, include_str!("schema/0008_migrations.sql")),
+    (9, include_str!("schema/0009_suspects.sql")),
+    (10, include_str!("schema/0010_telling.sql")),
+    (11, include_str!("schema/0011_illegible.sql")),
+];
+
+/// Functions as they are now: all are made anew with every new version. One that is no longer needed, or needs other
+/// arguments, is left as it is for the release before, and dropped by a step later.
+const FUNCTIONS: &[&str] = &[
+    include_str!("schema/functions/transaction.sql"),
+    include_str!("schema/functions/put.sql"),
+    include_str!("schema/functions/clean.sql"),
+    include_str!("schema/functions/instances.sql"),
+    include_str!("schema/functions/care.sql"),
+    include_str!("schema/functions/quarantine.sql"),
+    include_str!("schema/functions/beside.sql"),
+    include_str!("schema/functions/migrations.sql"),
 ];
 
 /// What the lock session and the queries need.
@@ -31,7 +45,7 @@ const TAKE_TURNS: &str = "SELECT pg_advisory_xact_lock(1395868740, 0)";
 /// database.
 pub(super) async fn migrate(session: &mut Session) -> Result<()> {
     check_server(session).await?;
-    if version(session).await? == Some(STEPS.len()) {
+    if version(session).await? == Some(VERSION) {
         return Ok(());
     }
     let failed = |error| sql_error("bring the database schema up to date", error);
@@ -95,22 +109,50 @@ async fn steps(session: &Session) -> Result<()> {
     run("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
     run(TAKE_TURNS).await?;
     let done = version(session).await?.unwrap_or_default();
-    let known = STEPS.len();
-    if done > known {
+    if done > VERSION {
         let text =
-            format!("the database has schema version {done}, this program knows up to {known}: use a newer program");
+            format!("the database has schema version {done}, this program knows up to {VERSION}: use a newer program");
         return Err(Error::new(Kind::Invalid, text));
+    }
+    // Another instance did it meanwhile.
+    if done == VERSION {
+        return Ok(());
     }
     if done == 0 {
         run("CREATE SCHEMA IF NOT EXISTS s3dedup;
             CREATE TABLE s3dedup.schema_versions (version INTEGER PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)")
         .await?;
     }
-    for (index, step) in STEPS.iter().enumerate().skip(done) {
-        let version = index + 1;
+    for (_, step) in STEPS.iter().filter(|(version, _)| *version > done) {
         run(step).await?;
-        run(&format!("INSERT INTO s3dedup.schema_versions VALUES ({version}, now())")).await?;
-        log::info!("database schema is now at version={version}");
     }
+    // They may call each other.
+    run("SET LOCAL check_function_bodies = off").await?;
+    for functions in FUNCTIONS {
+        run(functions).await?;
+    }
+    run(&format!("INSERT INTO s3dedup.schema_versions VALUES ({VERSION}, now())")).await?;
+    log::info!("database schema is now at version={VERSION} former={done}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_changes_the_schema_raises_its_version() {
+        let mut hash = blake3::Hasher::new();
+        for text in STEPS.iter().map(|(_, step)| *step).chain(FUNCTIONS.iter().copied()) {
+            hash.update(text.as_bytes());
+        }
+        let seen = (VERSION, &hash.finalize().to_hex()[..16]);
+        assert_eq!(seen, (13, "949eb90a4c299a14"), "raise VERSION, then note both here");
+    }
+
+    #[test]
+    fn steps_are_in_order_and_none_is_beyond_the_version() {
+        assert!(STEPS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(STEPS.last().is_some_and(|(version, _)| *version <= VERSION));
+    }
 }

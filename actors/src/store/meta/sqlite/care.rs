@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::clean::{add_condemned, read_digest};
+use super::known::{former_object, is_unreadable};
 use super::put::{
     clear_damaged, execute, insert_content, insert_representation, logical_size, note_damaged, references, restore,
     take_intent,
@@ -168,7 +169,11 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
     let digest = key.digest;
     let size = to_sql(set.logical_size)?;
     let known = logical_size(write, digest)?;
-    let old = representation(write, digest)?;
+    // Rows that cannot be read are made anew: whoever repairs knows of no object there, or of the one they still name.
+    let is_unreadable = is_unreadable(write, digest)?;
+    let former = former_object(write, digest)?;
+    let former_key = former.and_then(|former| former.key);
+    let old = if is_unreadable { None } else { representation(write, digest)? };
     if known == Some(size) && old == Some(set.blob) {
         if set.expected == Some(key) {
             // It proved to be good after all.
@@ -176,14 +181,17 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         }
         return Ok(SetOutcome::Set);
     }
-    if old.map(|old| old.key) != set.expected {
+    let is_as_expected = match set.expected {
+        None => old.is_none(),
+        expected => former_key == expected,
+    };
+    if !is_as_expected {
         return Ok(SetOutcome::Moved);
     }
     if key.generation > GENERATION_OF_ORPHAN_MAX {
         return Ok(SetOutcome::Refused);
     }
-    let replaced = old.filter(|old| old.key != key);
-    let is_its_own = old.is_some_and(|old| old.key == key);
+    let is_its_own = former_key == Some(key);
     if is_among(write, "condemned", key)? || (is_among(write, "quarantined", key)? && !is_its_own) {
         return Ok(SetOutcome::Refused);
     }
@@ -197,10 +205,10 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         }
     }
     spend_generation(write, key.generation)?;
-    match replaced {
-        Some(replaced) => quarantine(write, replaced.key, &set.reason)?,
+    match former_key {
+        Some(former) if former != key => quarantine(write, former, &set.reason)?,
         // It proved to be good after all.
-        None => lift(write, key)?,
+        _ => lift(write, key)?,
     }
     if known.is_some() {
         let sql = "UPDATE contents SET logical_size = ?2 WHERE digest = ?1 AND logical_size <> ?2";
@@ -212,7 +220,11 @@ fn set_blob(write: &Write<'_>, set: &SetBlob) -> Result<SetOutcome> {
         insert_content(write, digest, size, references, HELD)?;
     }
     let stored_size = insert_representation(write, &set.blob)?;
-    let before = if known.is_some() { old.map_or(0, |old| old.stored_size.cast_signed()) } else { 0 };
+    // A size that cannot be was never counted: the totals then have what is true already.
+    let before = match former {
+        Some(former) if known.is_some() => former.counted_size.unwrap_or(stored_size),
+        _ => 0,
+    };
     let contents = i64::from(known.is_none());
     let change = TotalsChange { contents, stored_bytes: stored_size - before, ..TotalsChange::default() };
     write.add_to_totals(change);

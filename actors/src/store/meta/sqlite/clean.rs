@@ -199,8 +199,7 @@ pub(super) fn survey(connection: &Connection, after: &[u8], rows: usize) -> Resu
                 match stored_content(row) {
                     Ok(content) => survey.contents.push(content),
                     Err(error) if error.kind() == Kind::Corrupt => {
-                        let place = format!("contents {}", hex::encode(&digest));
-                        survey.unreadable.push(Unreadable { place, why: error.to_string() });
+                        survey.unreadable.push(Unreadable::content(&digest, error));
                     }
                     Err(error) => return Err(error),
                 }

@@ -31,6 +31,16 @@ pub(super) fn known_size(connection: &Connection, digest: Digest) -> Result<Opti
     row.optional().map(Option::flatten).map_err(failed)
 }
 
+/// Whether the rows of a content, which has both, cannot be read.
+pub(super) fn is_unreadable(connection: &Connection, digest: Digest) -> Result<bool> {
+    let failed = |error| sql_error("read the database", error);
+    let sql = "SELECT c.logical_size, r.kind, r.generation, r.key_depth, r.encoding, r.stored_size, r.stored_hash
+        FROM contents c JOIN representations r ON r.digest = c.digest WHERE c.digest = ?1";
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let row = statement.query_row([digest.as_bytes()], |row| Ok(legible_size(row, digest)));
+    Ok(row.optional().map_err(failed)? == Some(None))
+}
+
 /// The size in a row of [`known_size`], if all of the row can be read.
 fn legible_size(row: &Row<'_>, digest: Digest) -> Option<i64> {
     let (size, kind): (i64, String) = (row.get(0).ok()?, row.get(1).ok()?);
