@@ -19,7 +19,7 @@ use super::lull::Lulls;
 
 /// What the kernel holds, at most, of an answer beside what is on its way: with as much as it likes to take, up to some
 /// megabytes, it would ask a slow client's answer for more so rarely that the client could not be told from one that hangs.
-const UNSENT_BYTES_MAX: u32 = 128 << 10;
+const UNSENT_BYTES_MAX: u32 = 64 << 10;
 
 /// How many connections an address may have.
 #[derive(Clone, Default, Debug)]
@@ -34,7 +34,7 @@ pub struct Crowd {
 ///
 /// `TCP_NODELAY`: head and body of an answer may leave in two segments, and waiting for the first
 /// one's acknowledgement would cost 40 ms. `TCP_USER_TIMEOUT`: a client whose host vanished, or
-/// that stopped reading, gives its connection back after `user_timeout` instead of after hours.
+/// that stopped reading, gives its connection back after `user_timeout` instead of after hours, or never.
 /// A connection too many of one address is marked: of what was sent on it already nothing is done. The others are watched
 /// by `lulls`.
 pub fn on_connect(

@@ -52,7 +52,8 @@ pub struct HttpSettings {
     pub body_idle: Duration,
     /// The slowest a request body may come, in bytes per second; 0 for no minimum.
     pub body_min_rate: u64,
-    /// How long sent bytes may stay unacknowledged before the connection is given up.
+    /// How long sent bytes may stay unacknowledged before the connection is given up. The kernel also counts the time in which
+    /// a client has hardly any room for more, though it takes some now and then: a minute would cut off those who read slowly.
     pub tcp_user_timeout: Duration,
     /// How long a client may take nothing of an answer that is being made.
     pub stalled_reader: Duration,
@@ -73,7 +74,7 @@ impl Default for HttpSettings {
             prefix: "/ft".to_owned(),
             body_idle: Duration::from_secs(30),
             body_min_rate: 0,
-            tcp_user_timeout: Duration::from_secs(60),
+            tcp_user_timeout: Duration::from_secs(900),
             stalled_reader: Duration::from_secs(60),
             longest_lull: Duration::from_secs(90),
             guard: Guard::default(),

@@ -23,8 +23,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::body::Drain;
 
 /// The most that the server is given at once, so that it asks again while a slow client takes what the store gave as one
-/// piece.
-const SLICE_BYTES: usize = 64 << 10;
+/// piece. It holds up to that and 32 KiB more.
+const SLICE_BYTES: usize = 32 << 10;
 
 /// The body that a `GET` would have, described but not sent: the answer to `HEAD`.
 pub struct Described(pub BodySize);
