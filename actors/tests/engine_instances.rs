@@ -129,6 +129,27 @@ async fn a_lock_session_lost_amid_uploads_does_no_harm() {
 }
 
 #[actix_rt::test]
+async fn who_waited_for_another_instance_that_failed_does_not_try_a_store_that_is_away() {
+    let server = PostgresServer::start();
+    let instances = Instances::start(&server, 2);
+    instances.faults.set(Fault::Late);
+    let second = async {
+        // The first one has the lock by now.
+        while instances.faults.puts() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        instances.put(1, "b", b"new").await
+    };
+    let (first, second) = tokio::join!(instances.put(0, "a", b"new"), second);
+    assert_eq!(first.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(second.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(instances.faults.puts(), 1);
+    instances.faults.set(Fault::None);
+    assert_eq!(instances.put(1, "b", b"new").await.unwrap(), PutOutcome::Stored);
+    instances.stop(&server).await;
+}
+
+#[actix_rt::test]
 async fn without_the_lock_database_new_contents_wait_and_are_refused_while_known_ones_are_served() {
     let mut server = PostgresServer::start();
     let instances = Instances::start(&server, 1);

@@ -10,7 +10,7 @@ use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 
 use crate::support::s3::S3InProcess;
 use crate::support::server::Builder;
-use crate::support::{Noise, SlowUploads, TestServer, eventually, gunzip, upload};
+use crate::support::{Noise, SlowUploads, TestServer, eventually, eventually_within, gunzip, upload};
 
 /// A server with an upload half-way in.
 fn with_upload_in_flight() -> (TestServer, SlowUploads) {
@@ -152,6 +152,16 @@ struct Seen {
     /// Right before the signal.
     is_told: AtomicBool,
     refused: AtomicUsize,
+    has_failed: AtomicBool,
+}
+
+/// Sends the clients home when the test fails: its scope would wait for them for ever.
+struct EndOnPanic<'a>(&'a Seen);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.has_failed.store(std::thread::panicking(), Ordering::SeqCst);
+    }
 }
 
 impl Seen {
@@ -175,6 +185,9 @@ impl Seen {
                 Err(error) => panic!("{path} began before the signal, and has no answer: {error}"),
             }
             self.answers.fetch_add(1, Ordering::Relaxed);
+            if self.has_failed.load(Ordering::SeqCst) {
+                return;
+            }
         }
         self.refused.fetch_add(1, Ordering::SeqCst);
     }
@@ -192,13 +205,15 @@ fn a_busy_server_is_drained(builder: Builder) {
     let mut slow = SlowUploads::begin(&server, SLOW);
     let seen = Seen::default();
     std::thread::scope(|scope| {
+        let _end = EndOnPanic(&seen);
         let clients: Vec<_> = (0..BUSY)
             .map(|client| {
                 let (server, seen) = (&server, &seen);
                 scope.spawn(move || seen.upload(server, client))
             })
             .collect();
-        eventually("all are at it", || {
+        // A machine that is busy with other tests needs its time for so many.
+        eventually_within(Duration::from_secs(120), "all are at it", || {
             let has_failed = clients.iter().any(|client| client.is_finished());
             (has_failed || seen.answers.load(Ordering::Relaxed) > 2 * BUSY).then_some(())
         });

@@ -23,6 +23,16 @@ use crate::upload::UploadBlob;
 /// How long a request waits for another one that uploads the same content, here or in another instance.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// How long a request may have waited for another instance's upload that failed, before it looks whether the content store is
+/// there. It would find that out by an upload of its own, after as long a wait again.
+const LOCK_WAIT_SHORT: Duration = Duration::from_secs(1);
+
+/// Within this time a client is to hear that the content store is away.
+const AWAY_KNOWN_MAX: Duration = Duration::from_millis(4500);
+
+/// What the content store has at least to prove that it is there.
+const PROOF_MIN: Duration = Duration::from_millis(700);
+
 /// What is left at least to each question of a put.
 const ASK_MIN: Duration = Duration::from_millis(500);
 
@@ -134,7 +144,8 @@ impl Engine {
     /// Uploads an unknown content under its lock; `None` when the caller is to plan anew.
     async fn put_unknown(&self, put: &Put) -> Result<Option<Stored>> {
         failpoint::hit(Point::PutBeforeLock).await?;
-        let times = Times { begun: put.begun, deadline: Instant::now() + LOCK_WAIT_MAX };
+        let begun = Instant::now();
+        let times = Times { begun: put.begun, deadline: begun + LOCK_WAIT_MAX };
         let waits = Waits::new(&self.inner.counts.lock_waiters);
         let turn = self.inner.locks.acquire(put.body.digest, times).await;
         drop(waits);
@@ -143,7 +154,7 @@ impl Engine {
             Turn::Stored => return Ok(None),
             Turn::Failed { kind, context } => return Err(Error::new(kind, context)),
         };
-        match self.put_under_lock(put, &lease).await {
+        match self.put_under_lock(put, &lease, begun.elapsed()).await {
             Ok(done) => {
                 if done.is_stored {
                     lease.content_is_stored();
@@ -159,7 +170,7 @@ impl Engine {
 
     /// A lock that got lost is another instance's by now: it saves an upload to look again. That is no
     /// question of safety, and an upload that has begun goes on.
-    async fn put_under_lock(&self, put: &Put, lease: &Lease) -> Result<Done> {
+    async fn put_under_lock(&self, put: &Put, lease: &Lease, waited: Duration) -> Result<Done> {
         failpoint::hit(Point::PutAfterLock).await?;
         if lease.is_lost() {
             return Ok(Done::PLAN_ANEW);
@@ -167,6 +178,9 @@ impl Engine {
         self.inner.pulse.expect_steady_since(put.mark)?;
         // An intent that cannot be used would only be litter.
         self.inner.source.expect_up()?;
+        if waited > LOCK_WAIT_SHORT {
+            self.probe_contents_within(AWAY_KNOWN_MAX.saturating_sub(waited).max(PROOF_MIN)).await?;
+        }
         let (intent, key) = match self.ask(put, put.plan(Some(self.inner.intent.clone()))).await? {
             PutPlan::Upload { intent, key } => (intent, key),
             plan => {

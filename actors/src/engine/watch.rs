@@ -92,12 +92,16 @@ impl Engine {
     /// Asks the content store whether it is there, and remembers the answer for [`Engine::readiness`]. To be called from
     /// time to time: a store that nobody asks for anything would seem to be well.
     pub async fn probe_contents(&self) -> Result<()> {
-        let late = |_| Error::new(Kind::Unavailable, "the content store does not answer in time");
-        let probe = tokio::time::timeout(PROBE_MAX, self.inner.source.probe());
-        let outcome = probe.await.map_err(late).flatten();
+        let outcome = self.probe_contents_within(PROBE_MAX).await;
         let trouble = outcome.as_ref().err().map(|error| error.context().to_owned());
         *self.inner.contents_trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = trouble;
         outcome
+    }
+
+    /// Asks the content store whether it is there, for so long at most.
+    pub(super) async fn probe_contents_within(&self, longest: Duration) -> Result<()> {
+        let late = |_| Error::new(Kind::Unavailable, "the content store does not answer in time");
+        tokio::time::timeout(longest, self.inner.source.probe()).await.map_err(late).flatten()
     }
 
     /// What the last probe found wrong with the content store.

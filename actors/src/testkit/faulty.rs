@@ -15,6 +15,9 @@ use crate::store::meta::{
     PutPlan, Survey, Totals, UnusedContent, UnusedPage,
 };
 
+/// How late a fault is that is late.
+const LATE: Duration = Duration::from_millis(1500);
+
 /// What happens instead of the next calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -22,6 +25,8 @@ pub enum Fault {
     None,
     /// [`Kind::Unavailable`] at once.
     Down,
+    /// The same, but late.
+    Late,
     /// A panic.
     Panic,
     /// No answer, ever.
@@ -77,14 +82,16 @@ impl Faults {
     fn strike_now(&self) -> Result<()> {
         match self.now() {
             Fault::None | Fault::Lost | Fault::Hang | Fault::Stall | Fault::Wrong | Fault::WrongOnce => Ok(()),
-            Fault::Down => Err(Error::new(Kind::Unavailable, "down on command")),
+            Fault::Down | Fault::Late => Err(Error::new(Kind::Unavailable, "down on command")),
             Fault::Panic => panic!("panic on command"),
         }
     }
 
     async fn strike(&self) -> Result<()> {
-        if self.now() == Fault::Hang {
-            std::future::pending::<()>().await;
+        match self.now() {
+            Fault::Hang => std::future::pending::<()>().await,
+            Fault::Late => tokio::time::sleep(LATE).await,
+            _ => {}
         }
         self.strike_now()
     }

@@ -16,8 +16,13 @@ pub use slow::SlowUploads;
 use std::time::{Duration, Instant};
 
 /// Waits until `probe` answers `Some`; panics with `what` after a generous while.
-pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(30), what, probe)
+}
+
+/// The same, for what takes longer.
+pub fn eventually_within<T>(longest: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + longest;
     loop {
         if let Some(value) = probe() {
             return value;
