@@ -36,7 +36,6 @@ pub fn front(config: &Config, observer: Observer, stopping: Stopping, access: Ac
         },
         doors,
         access_log: config.logging.access,
-        ..HttpSettings::default()
     };
     http::front(settings, observer, stopping)
 }

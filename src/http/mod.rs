@@ -60,20 +60,6 @@ pub struct HttpSettings {
     pub access_log: bool,
 }
 
-impl Default for HttpSettings {
-    fn default() -> Self {
-        Self {
-            prefix: "/ft".to_owned(),
-            body_idle: Duration::from_secs(30),
-            body_min_rate: 0,
-            stalled_reader: Duration::from_secs(60),
-            guard: Guard::default(),
-            doors: Doors::One,
-            access_log: false,
-        }
-    }
-}
-
 /// What every request needs.
 pub struct Front {
     engine: Engine,

@@ -92,6 +92,21 @@ fn our_own_empty_and_refused_answers_are_left_as_they_are() {
     }
 }
 
+#[test]
+fn a_connection_takes_one_descriptor() {
+    let server = TestServer::start();
+    let path = format!("/proc/{}/fd", server.pid().as_raw_nonzero());
+    let Ok(before) = std::fs::read_dir(&path).map(Iterator::count) else { return eprintln!("no /proc here") };
+    let health = server.raw_request("GET", "/health");
+    let mut connections: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        health.send_on(connection).assert_status(200);
+    }
+    let during = std::fs::read_dir(&path).unwrap().count();
+    // What else the server opens meanwhile is little.
+    assert!((before + 90..before + 150).contains(&during), "{before} {during}");
+}
+
 /// A network with one other host in it, until it is dropped.
 struct Network {
     name: String,
