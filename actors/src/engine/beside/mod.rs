@@ -55,7 +55,7 @@ pub struct BesideSettings {
 /// What goes on between this store and the old server.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct BesideReport {
-    /// Names whose state the old server may not have, as of a moment ago.
+    /// Names whose state the old server may not have, as of a second ago, or of some when there are very many.
     pub waiting: MarkSummary,
     /// Names that the old server was told of since the start.
     pub told: u64,
@@ -86,6 +86,8 @@ struct Inner {
     tellers: Arc<Semaphore>,
     counts: Counts,
     waiting: Mutex<MarkSummary>,
+    /// Moves on when another number of names may be waiting.
+    moves: AtomicU64,
     /// The thread that talks to the old server for longer than a request may.
     arbiter: OnceLock<ArbiterHandle>,
     /// Wakes the worker.
@@ -113,6 +115,7 @@ impl Beside {
             tellers: Arc::new(Semaphore::new(TELLERS_MAX)),
             counts: Counts::default(),
             waiting: Mutex::default(),
+            moves: AtomicU64::default(),
             arbiter: OnceLock::new(),
             wake: Notify::new(),
             stopping: watch::Sender::new(false),
@@ -158,6 +161,11 @@ impl Beside {
     /// Counts a client's read that the old side answers.
     fn fell_back(&self) {
         self.0.counts.fallbacks.fetch_add(1, Relaxed);
+    }
+
+    /// Notes that another number of names may be waiting to be told of.
+    fn moved(&self) {
+        self.0.moves.fetch_add(1, Relaxed);
     }
 
     fn is_stopping(&self) -> bool {
