@@ -15,6 +15,7 @@ const STATE_EVERY_MS = 1000;
 const main = document.getElementById("main");
 const trouble = document.getElementById("trouble");
 
+let wantsSearch = false;
 let page = null;
 let pageName = "";
 
@@ -32,6 +33,8 @@ function open() {
     main.replaceChildren();
     page = PAGES[wanted](main, parameters);
   }
+  if (wantsSearch) page.search?.();
+  wantsSearch = false;
   refresh();
 }
 
@@ -125,11 +128,17 @@ document.addEventListener("keydown", (event) => {
     nextTheme();
   } else if (event.key === "/") {
     event.preventDefault();
-    if (pageName === "files") document.getElementById("prefix")?.focus();
-    else location.hash = "#/files";
+    wantsSearch = pageName !== "files";
+    if (wantsSearch) location.hash = "#/files";
+    else page.search();
   } else if (event.key === "Escape") {
     page?.escape?.();
   }
+});
+// Addresses are of pages here, so this link does not change the address.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
 });
 addEventListener("hashchange", open);
 function renew() {
