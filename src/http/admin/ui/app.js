@@ -50,11 +50,12 @@ async function refresh() {
   if (busy) return;
   busy = true;
   const shown = page;
-  const outcomes = await Promise.allSettled([whoAnswers(), shown.refresh()]);
+  const outcomes = await Promise.allSettled([shown.refresh(), whoAnswers()]);
   busy = false;
+  if (outcomes[0].status === "fulfilled") shown.isFilled = true;
   const failed = outcomes.find((outcome) => outcome.status === "rejected");
   trouble.hidden = !failed;
-  if (failed) trouble.textContent = `${visible(failed.reason.message)}. What is shown is from before.`;
+  if (failed) trouble.textContent = `${visible(failed.reason.message)}.${shown.isFilled ? " What is shown is from before." : ""}`;
   else document.getElementById("updated").textContent = `As of ${moment(Date.now() / 1000)}, every 5 s`;
   if (shown !== page) refresh();
 }

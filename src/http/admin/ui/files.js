@@ -35,8 +35,8 @@ export function files(main, parameters) {
   } }, input, h("button", { type: "submit" }, "Show"));
   const crumbs = h("div", { class: "crumbs" });
   const list = h("div");
-  const before = h("button", { type: "button", onclick: () => turn(-1) }, "← Previous");
-  const next = h("button", { type: "button", onclick: () => turn(1) }, "Next →");
+  const before = h("button", { type: "button", disabled: true, onclick: () => turn(-1) }, "← Previous");
+  const next = h("button", { type: "button", disabled: true, onclick: () => turn(1) }, "Next →");
   const where = h("span", { class: "quiet" });
   const details = h("aside", { class: "card", hidden: true, tabindex: -1, "aria-label": "Details" });
   const split = h("div", { class: "split" },
