@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use super::lull::{Lulls, Patience};
 use super::refused::{Refused, Tell};
 use super::seats::Seats;
-use super::spoken::{Spoken, Stream};
+use super::spoken::{Spoken, Stream, WRITE_BUFFER_BYTES};
 use super::wire::{Arrival, Line, Wire};
 
 /// Longer than the 60 s after which common proxies let go of an idle connection, so that we do not
@@ -65,7 +65,7 @@ where
     let app = map_config(app, |()| AppConfig::default());
     let app = app.map_err(|error: actix_web::Error| Response::<BoxBody>::from(error.error_response()));
     let app = apply_fn_factory(app, |request: Request, app: &_| {
-        let line = request.conn_data::<Rc<Line>>().cloned().inspect(|line| line.count());
+        let line = request.conn_data::<Rc<Line>>().cloned();
         let has_body = *request.method() != Method::HEAD;
         let answer = app.call(request);
         async move {
@@ -85,6 +85,7 @@ where
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .on_connect_ext(|spoken: &Spoken, extensions| {
             extensions.insert(Rc::clone(spoken.line()));
         })

@@ -15,6 +15,9 @@ use super::lull::Watch;
 use super::refused::{Outgoing, Tell};
 use super::wire::{HEAD_END, Line, Wire};
 
+/// How much the library collects before it writes.
+pub const WRITE_BUFFER_BYTES: usize = 32 << 10;
+
 /// How text gets to the socket.
 pub enum Stream {
     /// As it is.
@@ -29,16 +32,16 @@ pub struct Spoken {
     line: Rc<Line>,
     _watch: Watch,
     tell: Tell,
-    /// How many requests had come when all that was written had left and nothing was being answered; `None` while there is
-    /// more of an answer to come. What is written behind the answers to those that came since is no answer of ours.
-    settled: Option<u64>,
+    /// How much of what is to be written next is the rest of answers that were begun; `None` when that is not known. What
+    /// comes behind all answers of ours was written by the library itself.
+    begun: Option<usize>,
     outgoing: Option<Outgoing>,
 }
 
 impl Spoken {
     /// Nothing was said yet. `tell` hears of answers that were put in the place of the library's.
     pub fn new(stream: Stream, line: Rc<Line>, watch: Watch, tell: Tell) -> Self {
-        Self { stream, line, _watch: watch, tell, settled: Some(0), outgoing: None }
+        Self { stream, line, _watch: watch, tell, begun: Some(0), outgoing: None }
     }
 
     /// The connection.
@@ -53,16 +56,23 @@ impl Spoken {
         }
     }
 
-    /// What is ours of this text, and the rest, which was written by the library itself; `None` when it is all ours, or that
-    /// can't be told.
-    fn end_of_ours<'t>(&self, text: &'t [u8]) -> Option<(&'t [u8], &'t [u8])> {
+    /// Where our answers end, this text being all that is to be written.
+    fn end_of_ours(&self, text: &[u8]) -> Option<usize> {
+        self.line.end_of_answers(self.begun?, text)
+    }
+
+    /// What is ours of this text, and the rest; `None` when that can't be told.
+    fn split<'t>(&self, text: &'t [u8]) -> Option<(&'t [u8], &'t [u8])> {
         // Answers of the library are nothing but a head.
-        if self.line.is_answering() || !text.ends_with(HEAD_END) {
-            return None;
-        }
-        let count = self.line.requests().checked_sub(self.settled?)?;
-        let end = self.line.end_of_answers(count, text)?;
-        (end < text.len()).then(|| text.split_at(end))
+        if text.ends_with(HEAD_END) { text.split_at_checked(self.end_of_ours(text)?) } else { None }
+    }
+
+    /// So many bytes of this text were written.
+    fn wrote(&mut self, text: &[u8], count: usize) {
+        // The library always writes all it has, and it has every body that was handed to it as a whole while there is room.
+        let is_all = count == text.len() && text.len() < WRITE_BUFFER_BYTES && !self.line.is_answering();
+        self.begun = if is_all { Some(0) } else { self.end_of_ours(text).and_then(|end| end.checked_sub(count)) };
+        self.line.forget_answers();
     }
 
     fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -96,7 +106,7 @@ impl AsyncWrite for Spoken {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.outgoing.is_none()
-            && let Some((ours, rest)) = this.end_of_ours(buf)
+            && let Some((ours, rest)) = this.split(buf)
         {
             this.outgoing = Outgoing::instead_of(rest, ours, &this.line, &this.tell);
         }
@@ -106,12 +116,7 @@ impl AsyncWrite for Spoken {
         }
         let polled = this.stream(|stream| stream.poll_write(cx, buf));
         if let Poll::Ready(Ok(count)) = polled {
-            // The library always writes all it has.
-            let is_settled = count == buf.len() && !this.line.is_answering();
-            this.settled = is_settled.then(|| this.line.requests());
-            if is_settled {
-                this.line.settle();
-            }
+            this.wrote(buf, count);
         }
         polled
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_server::Server;
+use actix_web::body::SizedStream;
 use actix_web::rt::time::sleep;
 use actix_web::web::{self, Bytes, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 use super::lull::Patience;
 use super::refused::Refused;
 use super::seats::{Crowd, Seats};
+use super::spoken::WRITE_BUFFER_BYTES;
 use super::{Answering, Line, Reception, serve};
 
 const LONGEST: Duration = Duration::from_millis(400);
@@ -34,6 +36,14 @@ async fn answer(request: HttpRequest, _body: Payload) -> HttpResponse {
             sleep(LONGEST * 3).await;
             HttpResponse::Ok().body("late")
         }
+        "/big" => {
+            let pieces = futures_util::stream::unfold(0, |piece| async move {
+                sleep(LONGEST / 100).await;
+                (piece < 10).then(|| (Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 40_000])), piece + 1))
+            });
+            HttpResponse::Ok().body(SizedStream::new(400_000, Box::pin(pieces)))
+        }
+        "/much" => HttpResponse::Ok().body(vec![b'x'; 2 * WRITE_BUFFER_BYTES]),
         "/odd" => HttpResponse::Ok().body(ODD),
         "/empty" => HttpResponse::BadRequest().finish(),
         "/listener" => HttpResponse::Ok().body(Line::of(&request).unwrap().listener().to_string()),
@@ -118,6 +128,11 @@ async fn an_answer_of_the_library_behind_answers_of_ours_is_found() {
         get("/late") + &get("/listener"),
         get("/soon").replace("GET", "HEAD"),
         get("/empty").replace("GET", "HEAD") + &get("/soon"),
+        get("/big"),
+        get("/much"),
+        get("/much") + &get("/odd"),
+        get("/soon") + &get("/big") + &get("/late"),
+        "PUT /late HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx".to_owned(),
         "PUT /soon HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx".to_owned(),
     ] {
         let (text, refused) = read(&(before.clone() + "no request\r\n\r\n")).await;
@@ -131,6 +146,11 @@ async fn an_answer_of_the_library_behind_answers_of_ours_is_found() {
 async fn an_answer_of_ours_that_looks_like_one_of_the_library_is_ours() {
     let (text, refused) = read("GET /empty HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n") && !text.contains("X-Request-Id"), "{text}");
+    assert!(refused.is_empty());
+    // Behind so much that it is written for itself.
+    let much = "GET /much HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
+    let (text, refused) = read(&(much + "GET /odd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+    assert!(text.ends_with(ODD), "{text}");
     assert!(refused.is_empty());
     // At the end of a body of ours, too.
     let (text, refused) = read("GET /odd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;

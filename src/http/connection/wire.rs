@@ -22,7 +22,9 @@ const UNSENT_BYTES_MAX: u32 = 64 << 10;
 
 /// How every head ends.
 pub const HEAD_END: &[u8] = b"\r\n\r\n";
-/// Answers that may leave at once; of more it is not known where they end.
+/// What the library writes before the answer to a request whose client waits until it may send the body.
+const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Answers that may be written at once; of more it is not known where they end.
 const ANSWERS_MAX: usize = 32;
 
 /// A connection, as everyone on its thread sees it: the library, the requests on it, and who looks after it.
@@ -34,9 +36,7 @@ pub struct Line {
     /// Lives as long as the connection.
     _seat: Option<Seat>,
     is_too_many: bool,
-    /// Requests that came.
-    requests: Cell<u64>,
-    /// Sizes of the bodies of answers since all that was written had left; `None` for one that is not known.
+    /// Sizes of the bodies of answers of which nothing was written yet; `None` for one that is not known.
     bodies: RefCell<Vec<Option<u64>>>,
     /// Requests that are being answered.
     answering: Cell<u32>,
@@ -81,7 +81,6 @@ impl Line {
             listener,
             _seat: seat,
             is_too_many,
-            requests: Cell::new(0),
             bodies: RefCell::default(),
             answering: Cell::new(0),
             since: Cell::new(Instant::now()),
@@ -110,42 +109,31 @@ impl Line {
         self.is_too_many
     }
 
-    /// How many requests came on it.
-    pub fn requests(&self) -> u64 {
-        self.requests.get()
-    }
-
     /// Whether an answer is being made or sent.
     pub fn is_answering(&self) -> bool {
         self.answering.get() > 0
     }
 
-    /// A request came.
-    pub fn count(&self) {
-        self.requests.set(self.requests.get() + 1);
-    }
-
-    /// An answer to one of them is handed to the library, with a body of this size.
+    /// An answer is handed to the library, with a body of this size.
     pub fn note_answer(&self, body: Option<u64>) {
         let mut bodies = self.bodies.borrow_mut();
         if bodies.len() < ANSWERS_MAX {
             bodies.push(body);
+        } else {
+            *bodies = vec![None];
         }
     }
 
-    /// All that was written has left, and nothing is being answered.
-    pub fn settle(&self) {
+    /// Some of the answers that were noted was written.
+    pub fn forget_answers(&self) {
         self.bodies.borrow_mut().clear();
     }
 
-    /// Where the answers to `count` requests end in this text, which begins with the first of them after [`Line::settle`];
-    /// `None` when that is not known.
-    pub fn end_of_answers(&self, count: u64, text: &[u8]) -> Option<usize> {
-        let bodies = self.bodies.borrow();
-        if bodies.len() as u64 != count {
-            return None;
-        }
-        bodies.iter().try_fold(0, |at, body| after_answer(text, at, (*body)?)).filter(|end| *end <= text.len())
+    /// Where the noted answers end, of which the first one begins here in the text of all that is to be written. That may be
+    /// behind the end of the text. `None` when it is not known.
+    pub fn end_of_answers(&self, begin: usize, text: &[u8]) -> Option<usize> {
+        let end = self.bodies.borrow().iter().try_fold(begin, |at, body| after_answer(text, at, (*body)?))?;
+        Some(after_go_on(text, end))
     }
 
     /// An answer is begun.
@@ -201,15 +189,15 @@ fn set_options(socket: &SockRef<'_>, user_timeout: Duration) -> io::Result<()> {
 }
 
 /// Where an answer ends that begins here and has a body of this size.
-fn after_answer(text: &[u8], mut at: usize, body: u64) -> Option<usize> {
-    loop {
-        let rest = text.get(at..)?;
-        at += rest.windows(HEAD_END.len()).position(|bytes| bytes == HEAD_END)? + HEAD_END.len();
-        // Another head comes after one that only tells the client to go on.
-        if !rest.starts_with(b"HTTP/1.1 100 ") {
-            return at.checked_add(usize::try_from(body).ok()?);
-        }
-    }
+fn after_answer(text: &[u8], at: usize, body: u64) -> Option<usize> {
+    let head = after_go_on(text, at);
+    let length = text.get(head..)?.windows(HEAD_END.len()).position(|bytes| bytes == HEAD_END)? + HEAD_END.len();
+    (head + length).checked_add(usize::try_from(body).ok()?)
+}
+
+/// Behind what tells the client to go on, if that is here.
+fn after_go_on(text: &[u8], at: usize) -> usize {
+    if text.get(at..).is_some_and(|rest| rest.starts_with(GO_ON)) { at + GO_ON.len() } else { at }
 }
 
 /// Reads and writes the socket.
