@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use s3dedup_actors::model::{BlobKey, Kind, Recipe};
+use s3dedup_actors::model::{BlobKey, Kind, Recipe, Stamp};
 use s3dedup_actors::repair::{GivenUp, give_up};
 use s3dedup_actors::store::meta::Quarantined;
 use s3dedup_actors::verify::{Stores, content_now};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{ReportTo, attach, check_match, examiner, open_alone, run, said, turn};
 use crate::config::Config;
 use crate::exit;
+use crate::instances::time;
 
 /// Objects asked for at once.
 const PAGE_ROWS: usize = 1000;
@@ -119,7 +120,7 @@ async fn leave(config: &Config, stores: &Stores, action: &QuarantineAction) -> R
 }
 
 fn text(objects: &[Value]) -> String {
-    let mut out = format!("{} objects\n", objects.len());
+    let mut out = format!("{} object{}\n", objects.len(), if objects.len() == 1 { "" } else { "s" });
     for object in objects {
         let word = |key: &str| match &object[key] {
             Value::String(text) => text.clone(),
@@ -132,11 +133,26 @@ fn text(objects: &[Value]) -> String {
                 "  {} size={} since={} content {}: {}",
                 word("object"),
                 word("size"),
-                word("since"),
+                object["since"].as_i64().map(|since| time(Stamp::from_seconds(since))).unwrap_or_default(),
                 word("content"),
                 word("reason")
             ),
         };
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_a_time_and_not_a_number_of_seconds() {
+        let listed = json!({ "object": "ab/cd/abcd", "size": 7, "since": 1_700_000_000, "content": "has another object",
+            "reason": "wrong-content" });
+        assert_eq!(
+            text(&[listed]),
+            "1 object\n  ab/cd/abcd size=7 since=2023-11-14T22:13:20Z content has another object: wrong-content\n"
+        );
+    }
 }

@@ -13,6 +13,10 @@ const HOSTILE: [(&str, &str); 4] = [
     ("%C4%85/100%2525%20%23%3F%26.txt", "ą/100%25 #?&.txt"),
     ("%E2%80%AEgnp.exe", "⟨U+202E⟩gnp.exe"),
 ];
+// Keys as WebDriver writes them.
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+const ESCAPE: &str = "\u{e00c}";
 const PAGES: [&str; 4] = ["overview", "files", "shared", "inside"];
 
 fn page(server: &TestServer, page: &str) -> String {
@@ -111,6 +115,75 @@ fn files_are_found_turned_over_and_downloaded_by_keyboard_and_mouse() {
     browser.click("tbody tr a.mono");
     browser.wait_for("document.querySelectorAll('aside:not([hidden]) ul.names li').length === 4");
     assert_well(&browser);
+}
+
+/// What has the focus, and what of the page's text is selected.
+const FOCUSED: &str = "document.activeElement.textContent";
+const SELECTED: &str = "getSelection().toString()";
+
+#[test]
+fn a_page_that_is_asked_for_again_keeps_the_focus_and_what_is_selected() {
+    let server = TestServer::start();
+    fill(&server);
+    let browser = Browser::open(1100, 900, false);
+    browser.go(&page(&server, "files?prefix=many/&name=many/007"));
+    browser.wait_for("document.querySelector('aside:not([hidden]) code')");
+    browser.value("document.querySelectorAll('td.name a:last-of-type')[30].focus()");
+    browser.value("getSelection().selectAllChildren(document.querySelector('aside code'))");
+    let (focused, selected) = (browser.value(FOCUSED), browser.value(SELECTED));
+    assert_eq!((&focused, &selected), (&json!("030"), &json!(sha256(&Noise::bytes(7, 1000)))));
+    browser.value("window.asked = document.querySelector('#updated').textContent");
+    browser.wait_for("document.querySelector('#updated').textContent !== window.asked");
+    assert_eq!((browser.value(FOCUSED), browser.value(SELECTED)), (focused.clone(), selected));
+    // One more row, above all others.
+    upload(&server, "many/!first", 0, b"new").send().assert_status(200);
+    browser.wait_for("document.querySelector('td.name').textContent === 'many/!first'");
+    assert_eq!(browser.value(FOCUSED), focused);
+    assert_well(&browser);
+}
+
+#[test]
+fn details_are_opened_read_and_closed_by_keyboard() {
+    let server = TestServer::start();
+    fill(&server);
+    let browser = Browser::open(400, 800, false);
+    for (at, link, inside) in [
+        ("files?prefix=many/", "td.name a:last-of-type", "document.activeElement.matches('aside .download')"),
+        ("shared", "a.mono", "document.activeElement.matches('aside ul.names a')"),
+    ] {
+        browser.go(&page(&server, at));
+        browser.wait_for(&format!("document.querySelectorAll('{link}')[15]"));
+        browser.value(&format!("document.querySelectorAll('{link}')[15].focus()"));
+        let focused = browser.value(FOCUSED);
+        browser.press(ENTER);
+        browser.wait_for("document.activeElement.matches('aside:not([hidden])')");
+        browser.wait_for("document.querySelector('aside h2').getBoundingClientRect().top >= 0");
+        browser.press(TAB);
+        browser.press(TAB);
+        assert_eq!(browser.value(inside), true, "{at}");
+        browser.press(ESCAPE);
+        browser.wait_for(&format!("document.querySelector('aside').hidden && {FOCUSED} === {focused}"));
+        assert_well(&browser);
+    }
+}
+
+#[test]
+fn keys_turn_pages_wherever_somebody_is() {
+    let server = TestServer::start();
+    fill(&server);
+    let browser = Browser::open(1100, 900, false);
+    browser.go(&page(&server, "overview"));
+    browser.wait_for("document.querySelector('.figures')");
+    for (key, at) in
+        [("2", "files"), ("3", "shared"), ("2", "files"), ("4", "inside"), ("1", "overview"), ("2", "files")]
+    {
+        browser.press(key);
+        browser.wait_for(&format!("location.hash === '#/{at}' && document.title.toLowerCase().startsWith('{at}')"));
+    }
+    browser.value("document.querySelector('.skip').focus()");
+    browser.press(ENTER);
+    browser.wait_for("document.activeElement.id === 'main'");
+    assert_eq!(browser.value("location.hash"), "#/files", "a skip leads to no other page");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! An old Filetracker server beside this store, while clients move from one to the other.
 //!
 //! Reads: what the old server has and this store has not, or only in an older version, is fetched from there, once however
-//! many clients wait, and stored on the way ([`fetch`]). Writes: first here, durably, with a mark in the same transaction;
+//! many clients wait, and stored on the way ([`fetch`]; it goes on through outages, [`receive`]). Writes: first here, durably, with a mark in the same transaction;
 //! then the old server is told ([`tell`]), at once when it answers, else by [`worker`] until it does. A name that was deleted
 //! here is remembered, so that nothing brings it back. While the old server does not answer, what is here is served, and what
 //! is not known is 503, never "not found".
@@ -9,6 +9,7 @@
 mod fetch;
 mod listing;
 mod read;
+mod receive;
 mod tape;
 mod tell;
 mod worker;

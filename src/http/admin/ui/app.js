@@ -15,6 +15,7 @@ const STATE_EVERY_MS = 1000;
 const main = document.getElementById("main");
 const trouble = document.getElementById("trouble");
 
+let wantsSearch = false;
 let page = null;
 let pageName = "";
 
@@ -32,6 +33,8 @@ function open() {
     main.replaceChildren();
     page = PAGES[wanted](main, parameters);
   }
+  if (wantsSearch) page.search?.();
+  wantsSearch = false;
   refresh();
 }
 
@@ -47,11 +50,12 @@ async function refresh() {
   if (busy) return;
   busy = true;
   const shown = page;
-  const outcomes = await Promise.allSettled([whoAnswers(), shown.refresh()]);
+  const outcomes = await Promise.allSettled([shown.refresh(), whoAnswers()]);
   busy = false;
+  if (outcomes[0].status === "fulfilled") shown.isFilled = true;
   const failed = outcomes.find((outcome) => outcome.status === "rejected");
   trouble.hidden = !failed;
-  if (failed) trouble.textContent = `${visible(failed.reason.message)}. What is shown is from before.`;
+  if (failed) trouble.textContent = `${visible(failed.reason.message)}.${shown.isFilled ? " What is shown is from before." : ""}`;
   else document.getElementById("updated").textContent = `As of ${moment(Date.now() / 1000)}, every 5 s`;
   if (shown !== page) refresh();
 }
@@ -125,11 +129,17 @@ document.addEventListener("keydown", (event) => {
     nextTheme();
   } else if (event.key === "/") {
     event.preventDefault();
-    if (pageName === "files") document.getElementById("prefix")?.focus();
-    else location.hash = "#/files";
+    wantsSearch = pageName !== "files";
+    if (wantsSearch) location.hash = "#/files";
+    else page.search();
   } else if (event.key === "Escape") {
     page?.escape?.();
   }
+});
+// Addresses are of pages here, so this link does not change the address.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
 });
 addEventListener("hashchange", open);
 function renew() {

@@ -1,7 +1,7 @@
 // Names by their beginning, page by page, and what each of them holds.
 
 import { ask } from "./ask.js";
-import { bytes, count, h, moment, nameOf, table, visible } from "./format.js";
+import { bytes, count, h, moment, nameOf, table, update, visible } from "./format.js";
 
 const ROWS = 50;
 
@@ -35,14 +35,13 @@ export function files(main, parameters) {
   } }, input, h("button", { type: "submit" }, "Show"));
   const crumbs = h("div", { class: "crumbs" });
   const list = h("div");
-  const before = h("button", { type: "button", onclick: () => turn(-1) }, "← Previous");
-  const next = h("button", { type: "button", onclick: () => turn(1) }, "Next →");
+  const before = h("button", { type: "button", disabled: true, onclick: () => turn(-1) }, "← Previous");
+  const next = h("button", { type: "button", disabled: true, onclick: () => turn(1) }, "Next →");
   const where = h("span", { class: "quiet" });
-  const details = h("aside", { class: "card", hidden: true, "aria-label": "Details" });
+  const details = h("aside", { class: "card", hidden: true, tabindex: -1, "aria-label": "Details" });
   const split = h("div", { class: "split" },
     h("section", { class: "card" }, search, crumbs, list, h("div", { class: "pager" }, before, next, where)), details);
   main.append(split);
-  input.focus({ preventScroll: true });
 
   function go(newPrefix, name) {
     const address = addressOf(newPrefix, name);
@@ -69,10 +68,11 @@ export function files(main, parameters) {
   }
 
   let asked = 0;
+  let shown = null;
 
   async function refresh() {
     const number = ++asked;
-    crumbs.replaceChildren(...path(prefix));
+    update(crumbs, ...path(prefix));
     const query = new URLSearchParams({ prefix, rows: ROWS });
     const after = cursors[cursors.length - 1];
     if (after !== null) query.set("after", after);
@@ -86,14 +86,24 @@ export function files(main, parameters) {
     before.disabled = cursors.length === 1;
     next.disabled = following === null;
     where.textContent = `Page ${count(cursors.length)}`;
-    list.replaceChildren(table([["Name"], ["Size", "n"], ["Version", "n optional"]],
+    update(list, table([["Name"], ["Size", "n"], ["Version", "n optional"]],
       page.files.map((one) => row(one, prefix, picked)), prefix ? "No name begins so." : "No files yet."));
-    details.hidden = file === null;
-    split.classList.toggle("open", file !== null);
-    if (file !== null) details.replaceChildren(...(file.error ? gone(file.error) : fileDetails(file, prefix)));
+    if (file !== null) update(details, ...(file.error ? gone(file.error) : fileDetails(file, prefix)));
+    open(split, details, file !== null, picked !== shown, addressOf(prefix, shown));
+    shown = picked;
   }
 
-  return { refresh, change, escape: () => picked !== null && go(prefix, null) };
+  return { refresh, change, escape: () => picked !== null && go(prefix, null), search: () => input.focus() };
+}
+
+// Shows details beside a list, or not. Who opened them by keyboard goes on in them, and where they came from (`back`)
+// when they are closed.
+export function open(split, details, isOpen, isNew, back) {
+  const wasInside = details.contains(document.activeElement);
+  details.hidden = !isOpen;
+  split.classList.toggle("open", isOpen);
+  if (isOpen && isNew) details.focus();
+  else if (!isOpen && wasInside) split.querySelector(`a[href="${CSS.escape(back)}"]`)?.focus();
 }
 
 // The prefix as a path, each part of which leads back.

@@ -20,6 +20,21 @@ function fill(element, attributes, children) {
   return element;
 }
 
+// Puts children into a place anew. What is there already stays, with what somebody has selected or stands on; where the
+// rest of it changed, the focus goes to what came in the place of what had it.
+export function update(place, ...children) {
+  const fresh = document.createElement(place.localName);
+  fresh.append(...children);
+  const [now, wanted] = [[...place.childNodes], [...fresh.childNodes]];
+  if (now.length === wanted.length && now.every((one, at) => one.isEqualNode(wanted[at]))) return;
+  const focused = place.contains(document.activeElement) ? document.activeElement : null;
+  const twins = () => [...place.querySelectorAll(focused.localName)].filter(
+    (one) => one.getAttribute("href") === focused.getAttribute("href"));
+  const at = focused && twins().indexOf(focused);
+  place.replaceChildren(...wanted);
+  if (focused) twins()[at]?.focus({ preventScroll: true });
+}
+
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 export const NOTHING = "–";

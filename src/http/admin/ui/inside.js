@@ -1,7 +1,7 @@
 // Actors, backends, routes: how the server does its work.
 
 import { ask } from "./ask.js";
-import { bytes, card, count, duration, h, NOTHING, percent, rate, share, table, visible } from "./format.js";
+import { bytes, card, count, duration, h, NOTHING, percent, rate, share, table, update, visible } from "./format.js";
 
 export function inside(main) {
   const [actors, places, backends, routes] = [h("div"), h("div"), h("div"), h("div")];
@@ -13,10 +13,10 @@ export function inside(main) {
   async function refresh() {
     const [tree, metrics] = await Promise.all([ask("/api/actors"), ask("/metrics/json")]);
     const now = { metrics, at: performance.now() / 1000 };
-    actors.replaceChildren(actorTable(tree));
-    places.replaceChildren(placesOf(tree, metrics));
-    backends.replaceChildren(backendTable(metrics, tree));
-    routes.replaceChildren(routeTable(now, before));
+    update(actors, actorTable(tree));
+    update(places, placesOf(tree, metrics));
+    update(backends, backendTable(metrics, tree));
+    update(routes, routeTable(now, before));
     before = now;
   }
   return { refresh };

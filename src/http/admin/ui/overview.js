@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { chart } from "./chart.js";
-import { ago, bytes, card, count, decimal, duration, h, NOTHING, percent, rate, share, table, visible } from "./format.js";
+import { ago, bytes, card, count, decimal, duration, h, NOTHING, percent, rate, share, table, update, visible } from "./format.js";
 
 export function overview(main) {
   const places = Object.fromEntries(
@@ -31,12 +31,12 @@ export function overview(main) {
     const asked = range;
     const parts = [
       ask("/api/stats").then((stats) => {
-        places.figures.replaceChildren(figures(stats));
+        update(places.figures, figures(stats));
       }),
       ask(`/api/history?range=${asked}`).then((past) => asked === range && charts(places, past)),
-      ask("/api/cleaner").then((now) => places.cleaner.replaceChildren(cleaner(now))),
-      ask("/api/migration").then((now) => places.migration.replaceChildren(migration(now))),
-      ask("/api/instances").then((all) => places.instances.replaceChildren(instances(all))),
+      ask("/api/cleaner").then((now) => update(places.cleaner, cleaner(now))),
+      ask("/api/migration").then((now) => update(places.migration, migration(now))),
+      ask("/api/instances").then((all) => update(places.instances, instances(all))),
     ];
     const failed = (await Promise.allSettled(parts)).find((outcome) => outcome.status === "rejected");
     if (failed) throw failed.reason;

@@ -1,16 +1,18 @@
 // The contents that most files share.
 
 import { ask } from "./ask.js";
-import { holders } from "./files.js";
-import { bytes, card, count, duration, h, NOTHING, table } from "./format.js";
+import { holders, open } from "./files.js";
+import { bytes, card, count, duration, h, NOTHING, table, update } from "./format.js";
 
 export function shared(main, parameters) {
   let picked = parameters.get("digest");
   const list = h("div");
   const note = h("span", { class: "quiet" });
-  const details = h("aside", { class: "card", hidden: true, "aria-label": "Files of a content" });
+  const details = h("aside", { class: "card", hidden: true, tabindex: -1, "aria-label": "Files of a content" });
   const split = h("div", { class: "split" }, card("", ["Most shared contents", note], list), details);
   main.append(split);
+
+  let shown = null;
 
   async function refresh() {
     const wanted = picked;
@@ -20,16 +22,16 @@ export function shared(main, parameters) {
     ]);
     if (wanted !== picked) return;
     note.textContent = `as of ${duration(found.age_seconds)} ago`;
-    list.replaceChildren(table(
+    update(list, table(
       [["#", "n"], ["SHA-256"], ["Files", "n"], ["Size", "n optional"], ["Stored", "n optional"], ["Saved by sharing", "n"]],
       found.contents.map((one, at) => row(one, at, picked)), "No content has more than one file."));
-    details.hidden = content === null;
-    split.classList.toggle("open", content !== null);
     if (content !== null) {
-      details.replaceChildren(
+      update(details,
         h("header", {}, h("h2", { class: "mono" }, `${wanted.slice(0, 16)}…`), h("a", { href: "#/shared" }, "Close")),
         ...holders(content.held_by, content.more, null));
     }
+    open(split, details, content !== null, wanted !== shown, addressOf(shown));
+    shown = wanted;
   }
 
   return {
@@ -42,11 +44,15 @@ export function shared(main, parameters) {
   };
 }
 
+function addressOf(digest) {
+  return `#/shared?digest=${digest}`;
+}
+
 function row(one, at, picked) {
   const saved = one.logical_size === null ? null : one.logical_size * (one.names - 1);
   return h("tr", { class: one.digest === picked ? "picked" : null },
     h("td", { class: "n quiet" }, at + 1),
-    h("td", {}, h("a", { class: "mono", href: `#/shared?digest=${one.digest}`, title: one.digest }, `${one.digest.slice(0, 16)}…`)),
+    h("td", {}, h("a", { class: "mono", href: addressOf(one.digest), title: one.digest }, `${one.digest.slice(0, 16)}…`)),
     h("td", { class: "n" }, count(one.names)),
     h("td", { class: "n optional" }, bytes(one.logical_size)),
     h("td", { class: "n optional" }, bytes(one.stored_size)),
