@@ -124,8 +124,9 @@ pub fn to_json(now: &MigrationSnapshot) -> Value {
 }
 
 fn saved(now: &MigrationSnapshot) -> String {
-    // Small files that differ take more room than they have bytes: nothing is saved.
-    now.savings().map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", (share * 1000.0).round().max(0.0) / 10.0))
+    // Small files that differ take more room than they have bytes: nothing is saved. Adding zero takes the sign of one away.
+    let percent = |share: f64| (share * 1000.0).round().max(0.0) / 10.0 + 0.0;
+    now.savings().map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", percent(share)))
 }
 
 /// A size for people.
