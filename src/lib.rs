@@ -8,6 +8,7 @@ pub mod clean;
 pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod files;
 pub mod http;
 pub mod instances;
 pub mod logging;

@@ -73,7 +73,11 @@ impl Certificates {
     pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, String> {
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| format!("no version of TLS: {error}"))?;
-        Ok(builder.with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
+        let resolver = Arc::clone(self) as Arc<dyn ResolvesServerCert>;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+        // Clients that would rather have HTTP/2 are told in the handshake.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 
     fn now(&self) -> Current {
@@ -129,6 +133,7 @@ mod tests {
         let shown = || certificates.now().key.cert[0].clone();
         let before = shown();
         assert!(certificates.expiry() > 0);
+        assert_eq!(certificates.server_config().unwrap().alpn_protocols, [b"http/1.1"]);
 
         let (_, other_key) = write(dir.path(), "b.example");
         write(dir.path(), "c.example");

@@ -117,9 +117,10 @@ async fn serve(config: &Config, mut signals: Signals) -> Result<u8, StartError> 
     let doors = admin_address.map_or(Doors::One, |admin| Doors::Two { admin });
     let tls = certificates.as_ref().map(Certificates::server_config).transpose().map_err(StartError::new)?;
     let is_encrypted = tls.is_some();
-    let routes = front::routes(config, started.observer.clone(), stopping.clone(), access.clone(), doors);
+    let front = front::front(config, started.observer.clone(), stopping.clone(), access.clone(), doors);
+    let reception = front::reception(config, Some(front.clone()));
     let listeners = server::Listeners { main: listener, admin, tls };
-    let server = server::start(config, open_files, listeners, routes, front::on_connect(config))?;
+    let server = server::start(config, open_files, listeners, front::routes(front), reception)?;
 
     started.observer.set_certificate_expiry(certificates.as_deref().map(Certificates::expiry));
     if let Some(certificates) = &certificates {

@@ -50,7 +50,7 @@ fn start_with(drain_seconds: &str, delay_seconds: &str) -> Running {
     let listener = listen::start(listen::bind("127.0.0.1", 0).unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let listeners = server::Listeners { main: listener, admin: None, tls: None };
-    let server = server::start(&config, 1024, listeners, routes, front::on_connect(&config)).unwrap();
+    let server = server::start(&config, 1024, listeners, routes, front::reception(&config, None)).unwrap();
     let stopping = Stopping::default();
     let engine_stopped = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&engine_stopped);

@@ -11,9 +11,9 @@ use s3dedup_actors::backup::{self, Imported};
 use serde_json::{Value, json};
 
 use super::progress::{Shown, duration};
-use super::{ReportTo, attach_metadata, open_alone, run};
+use super::{ReportTo, attach_metadata, cannot_write, open_alone, run};
 use crate::config::Config;
-use crate::exit;
+use crate::{exit, files};
 
 /// Missing names that are shown to people.
 const SHOWN_MAX: usize = 20;
@@ -28,8 +28,7 @@ pub fn export(config: &Config, output: Option<&Path>) -> u8 {
             backup::export(metadata.as_ref(), &mut out).await.map_err(|error| failed(&error))?;
             return Ok(exit::OK);
         };
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let waiting = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
+        let waiting = files::begin(file).map_err(|error| cannot_write(file, &error))?;
         let counts = Rc::new(Counts::default());
         let mut out = Counted { inner: BufWriter::new(waiting), counts: Rc::clone(&counts) };
         let shown = Shown::lines(move || format!("phase=export names={}", counts.lines.get()));
@@ -37,8 +36,7 @@ pub fn export(config: &Config, output: Option<&Path>) -> u8 {
         drop(shown);
         let names = names.map_err(|error| failed(&error))?;
         let waiting = out.inner.into_inner().map_err(|error| failed(&error))?;
-        waiting.as_file().sync_all().map_err(|error| failed(&error))?;
-        waiting.persist(file).map_err(|error| failed(&error))?;
+        files::put(waiting, file).map_err(|error| cannot_write(file, &error))?;
         let _ = writeln!(std::io::stdout(), "exported {names} names");
         Ok(exit::OK)
     })
@@ -47,6 +45,7 @@ pub fn export(config: &Config, output: Option<&Path>) -> u8 {
 /// Restores names; returns the exit code.
 pub fn import(config: &Config, input: &Path, report: &ReportTo) -> u8 {
     run(config, async {
+        report.expect_place()?;
         let (lines, size): (Box<dyn BufRead>, u64) = match input.to_str() {
             Some("-") => (Box::new(BufReader::new(std::io::stdin())), 0),
             _ => {

@@ -26,7 +26,7 @@ use crate::boot::matching::Match;
 use crate::boot::metadata::{place, postgres_settings};
 use crate::boot::{engine, folders, matching};
 use crate::config::{Config, MetadataType, Storage, one_line};
-use crate::{exit, logging};
+use crate::{exit, files, logging};
 
 pub use backup::{export, import};
 pub use quarantine::{QuarantineAction, quarantine};
@@ -53,6 +53,12 @@ impl ReportTo {
     /// Whether anybody reads more than the text.
     fn is_for_programs(&self) -> bool {
         self.json || self.file.is_some()
+    }
+
+    /// Looks whether the report can be written, before there is one.
+    fn expect_place(&self) -> Result<(), String> {
+        let looked = self.file.as_deref().map(|file| files::expect_place(file).map_err(|why| cannot_write(file, &why)));
+        looked.unwrap_or(Ok(()))
     }
 
     /// Writes the report; `text` is for people.
@@ -199,13 +205,15 @@ fn identity(config: &Config) -> String {
 
 /// Replaces a file as a whole: whoever reads it sees the old or the new one.
 pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", file.display());
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut waiting = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
-    waiting.write_all(bytes).map_err(|error| failed(&error))?;
-    waiting.as_file().sync_all().map_err(|error| failed(&error))?;
-    waiting.persist(file).map_err(|error| failed(&error))?;
-    Ok(())
+    let replaced = files::begin(file).and_then(|mut waiting| {
+        waiting.write_all(bytes)?;
+        files::put(waiting, file)
+    });
+    replaced.map_err(|error| cannot_write(file, &error))
+}
+
+fn cannot_write(file: &Path, why: &dyn std::fmt::Display) -> String {
+    format!("cannot write {}: {why}", file.display())
 }
 
 /// How often progress is shown: to people, and to a log.

@@ -30,6 +30,7 @@ pub enum QuarantineAction {
 /// Does it; returns the exit code.
 pub fn quarantine(config: &Config, action: &QuarantineAction, report: &ReportTo) -> u8 {
     run(config, async {
+        report.expect_place()?;
         if let QuarantineAction::List = action {
             let stores = attach(config).await?;
             let listed = list(&stores).await?;

@@ -45,6 +45,7 @@ pub struct RepairOptions {
 /// Repairs; returns the exit code.
 pub fn repair(config: &Config, options: &RepairOptions) -> u8 {
     run(config, async {
+        options.report.expect_place()?;
         if options.rebuild {
             folders::create(config).map_err(|error| error.to_string())?;
         }

@@ -32,6 +32,7 @@ pub struct VerifyOptions {
 /// Looks the store over; returns the exit code.
 pub fn verify(config: &Config, options: &VerifyOptions) -> u8 {
     run(config, async {
+        options.report.expect_place()?;
         let stores = attach(config).await?;
         check_match_but(&stores, Empty::Damaged).await?;
         let identity = identity(config);

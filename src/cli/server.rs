@@ -150,11 +150,20 @@ fn serve(
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    if let Err(problem) = fit(&mut loaded.config.migration) {
+    if let Err(problem) = fit(&mut loaded.config.migration).and_then(|()| expect_old_server(&loaded.config.migration)) {
         complain(&format!("s3dedup: {problem}"));
         return exit::WRONG_USE;
     }
     boot::run(&loaded.config)
+}
+
+/// Who is to stand beside an old server has to know which one: starting again does not help.
+fn expect_old_server(migration: &Migration) -> Result<(), &'static str> {
+    let is_named = migration.filetracker_url.is_some() || migration.v1_directory.is_some();
+    if migration.mode == MigrationMode::Off || is_named {
+        return Ok(());
+    }
+    Err("the old server is missing: --migrate-from or FILETRACKER_URL, --migrate-v1-directory or FILETRACKER_V1_DIR")
 }
 
 /// Does not use a setting; says so when it is there.

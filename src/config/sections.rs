@@ -199,6 +199,8 @@ pub struct Limits {
     pub body_min_rate: u64,
     /// How long a client may take nothing of an answer.
     pub stalled_reader_seconds: u64,
+    /// How long nothing may be heard of a client that something was sent to.
+    pub gone_client_seconds: u64,
     /// Open connections of one address; 0 for any number.
     pub connections_per_address_max: usize,
     /// How long a stopping server lets requests finish.

@@ -176,6 +176,9 @@ pub static SETTINGS: &[Setting] = &[
         "slowest allowed upload"),
     number("limits.stalled_reader_seconds", "STALLED_READER_SECONDS", "60", (1, 3600), "seconds",
         "how long a client may take nothing of a download, or less than about 200 KiB, before it is cut off and its slot is free"),
+    number("limits.gone_client_seconds", "GONE_CLIENT_SECONDS", "60", (1, 3600), "seconds",
+        "how long a client may acknowledge nothing that was sent to it, and not say that it has no room either, before its \
+        connection is closed"),
     number("limits.connections_per_address_max", "CONNECTIONS_PER_ADDRESS_MAX", "0", (0, COUNT_MAX), "0 = no limit",
         "open connections of one address (of IPv6: one network of 64 bits), TRUSTED_PROXIES excepted; more get 429 or are closed"),
     number("limits.drain_seconds", "DRAIN_SECONDS", "30", (0, 3600), "seconds",

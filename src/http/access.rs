@@ -17,6 +17,7 @@ use log::kv::Value;
 use s3dedup_actors::Behalf;
 
 use super::body::Received;
+use super::connection::refused::Refused;
 use super::guard::Guard;
 use crate::logging;
 
@@ -89,6 +90,18 @@ impl Drop for Access {
                 "request");
         });
     }
+}
+
+/// Writes the line of what was no request: it has neither a method nor a path.
+pub fn tell_refused(refused: &Refused) {
+    let (client, status, bytes_out) = (refused.client.to_string(), refused.status.as_u16(), refused.bytes_out);
+    let duration_ms = refused.begun.elapsed().as_micros() as f64 / 1000.0;
+    let (client, complete) = (client.as_str(), refused.is_complete);
+    refused.enter(|| {
+        log::info!(target: logging::ACCESS,
+            method = "-", path = "-", status, bytes_in = 0, bytes_out, duration_ms, client, complete;
+            "request");
+    });
 }
 
 /// A field that is left out where there is nothing.

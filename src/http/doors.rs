@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use actix_web::HttpRequest;
 
+use super::connection::Line;
+
 /// Where the pages for those who look after the server are served.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Doors {
@@ -33,7 +35,7 @@ impl Doors {
             Self::One => Served { clients: true, admin: true },
             // The address that was listened on, not the one that the client sent it to or wrote in `Host`.
             Self::Two { admin } => {
-                let is_admin = request.app_config().local_addr() == admin;
+                let is_admin = Line::of(request).is_some_and(|line| line.listener() == admin);
                 Served { clients: !is_admin, admin: is_admin }
             }
         }

@@ -4,6 +4,7 @@
 //! as the body, there with the id of the request. It never holds paths of this machine or the cause; those go to the log,
 //! once, with the same id.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -99,6 +100,19 @@ impl Failure {
         Self { close: true, ..Self::new(StatusCode::REQUEST_TIMEOUT, line) }
     }
 
+    /// To what is no request, as the status of the HTTP library says it; `None` for one that it does not make. The connection
+    /// is closed.
+    pub fn of_no_request(status: StatusCode) -> Option<Self> {
+        let line = match status {
+            StatusCode::BAD_REQUEST => "what was sent is no request of HTTP/1",
+            StatusCode::REQUEST_TIMEOUT => "the head of the request did not come in time",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the head of the request is too large",
+            StatusCode::INTERNAL_SERVER_ERROR => "internal error",
+            _ => return None,
+        };
+        Some(Self { close: true, ..Self::new(status, line) })
+    }
+
     /// 415: the body has a coding that is not understood.
     pub fn unsupported_coding(line: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, line)
@@ -165,6 +179,12 @@ impl Failure {
             response.insert_header((RETRY_AFTER, HeaderValue::from(u16::from(seconds))));
         }
         response.body(body(text))
+    }
+
+    /// Writes to the log that something was refused that was no request.
+    pub fn log_without_request(&self, client: IpAddr) {
+        let (status, client) = (self.status.as_u16(), client.to_string());
+        log::debug!(status, client = client.as_str(), reason = self.line.as_str(); "no request, refused");
     }
 
     /// Writes to the log what the client is not told.

@@ -40,12 +40,6 @@ pub struct Guard {
     pub proxies: Networks,
 }
 
-impl Default for Guard {
-    fn default() -> Self {
-        Self { access: Access::open(), public_read: false, metrics: MetricsFor::Admin, proxies: Networks::default() }
-    }
-}
-
 impl Guard {
     /// Whether this request may see a page for those who look after the server.
     pub fn page(&self, request: &HttpRequest, page: Page) -> Result<(), Failure> {

@@ -13,7 +13,6 @@ pub mod error;
 pub mod filetracker;
 pub mod guard;
 pub mod health;
-pub mod lull;
 pub mod path;
 pub mod query;
 pub mod reply;
@@ -31,17 +30,16 @@ use tokio::sync::Semaphore;
 
 use access::Access;
 use body::{DrainLimits, Incoming, Pace};
+use connection::refused::Refused;
+use connection::{Answering, Line};
 use doors::Doors;
 use error::{Failure, Told};
 use guard::Guard;
-use lull::Answering;
 use path::{Prefix, Target};
 use reply::TextWhileDraining;
 use stopping::Stopping;
 
 use crate::observe::Observer;
-
-pub use connection::on_connect;
 
 /// Settings of the front end.
 #[derive(Clone)]
@@ -52,36 +50,14 @@ pub struct HttpSettings {
     pub body_idle: Duration,
     /// The slowest a request body may come, in bytes per second; 0 for no minimum.
     pub body_min_rate: u64,
-    /// How long sent bytes may stay unacknowledged before the connection is given up. The kernel also counts the time in which
-    /// a client has hardly any room for more, though it takes some now and then: a minute would cut off those who read slowly.
-    pub tcp_user_timeout: Duration,
     /// How long a client may take nothing of an answer that is being made.
     pub stalled_reader: Duration,
-    /// How long nothing may be answered on a connection. More than the pause that is left between two requests, and a head
-    /// after it.
-    pub longest_lull: Duration,
     /// Who may ask what.
     pub guard: Guard,
     /// Which listener serves what.
     pub doors: Doors,
     /// Whether every request gets a line in the log.
     pub access_log: bool,
-}
-
-impl Default for HttpSettings {
-    fn default() -> Self {
-        Self {
-            prefix: "/ft".to_owned(),
-            body_idle: Duration::from_secs(30),
-            body_min_rate: 0,
-            tcp_user_timeout: Duration::from_secs(900),
-            stalled_reader: Duration::from_secs(60),
-            longest_lull: Duration::from_secs(90),
-            guard: Guard::default(),
-            doors: Doors::One,
-            access_log: false,
-        }
-    }
 }
 
 /// What every request needs.
@@ -103,16 +79,9 @@ pub struct Front {
 /// How many bodies of unwelcome requests are read at once; more are cut off.
 const UNWELCOME_BODIES_MAX: usize = 64;
 
-/// Makes the configuration of an `App` that serves everything.
-///
-/// Once `stopping` is announced every answer asks its client to close the connection. Once it refuses, new requests of a
-/// protocol are 503; what is asked of the server itself is answered to the end.
-pub fn configure(
-    settings: HttpSettings,
-    observer: Observer,
-    stopping: Stopping,
-) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let front = web::Data::new(Front {
+/// Makes what all workers share of the front end.
+pub fn front(settings: HttpSettings, observer: Observer, stopping: Stopping) -> web::Data<Front> {
+    web::Data::new(Front {
         engine: observer.engine().clone(),
         observer,
         prefix: Prefix::new(&settings.prefix),
@@ -124,9 +93,26 @@ pub fn configure(
         access_log: settings.access_log,
         unwelcome: Arc::new(Semaphore::new(UNWELCOME_BODIES_MAX)),
         probe: health::Probe::default(),
-    });
+    })
+}
+
+/// Makes the configuration of an `App` that serves everything.
+///
+/// Once `stopping` is announced every answer asks its client to close the connection. Once it refuses, new requests of a
+/// protocol are 503; what is asked of the server itself is answered to the end.
+pub fn configure(front: web::Data<Front>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     move |config| {
         config.app_data(front.clone()).default_service(web::to(serve));
+    }
+}
+
+/// Makes what hears of everything that was no request.
+pub fn refusals(front: web::Data<Front>) -> impl Fn(&Refused) + Send + Sync + 'static {
+    move |refused| {
+        front.observer.traffic().note_refused(refused.status);
+        if front.access_log {
+            access::tell_refused(refused);
+        }
     }
 }
 
@@ -193,7 +179,7 @@ async fn answer(
     request: &HttpRequest,
     body: &mut Incoming,
 ) -> (&'static str, Result<HttpResponse, Failure>) {
-    if connection::is_too_many(request) {
+    if Line::of(request).is_some_and(|line| line.is_too_many()) {
         return ("other", Err(Failure::too_many_connections()));
     }
     let path = request.uri().path();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use super::show::to_json;
+use crate::files;
 
 /// Names of one page.
 const PAGE_ROWS: usize = 1000;
@@ -25,13 +26,7 @@ pub struct Misplaced {
 
 /// Looks, before there is anything to report, whether a report can be put there.
 pub fn expect_place(file: &Path) -> Result<(), String> {
-    // What is no file (a device, a pipe, a folder) cannot be replaced by one.
-    if file.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(cannot_write(file, &"it is there and no file"));
-    }
-    let waiting = NamedTempFile::new_in(folder_of(file)).map_err(|error| cannot_write(file, &error))?;
-    // A full disk takes a name, but no bytes.
-    waiting.as_file().write_all(b"{}").map_err(|error| cannot_write(file, &error))
+    files::expect_place(file).map_err(|why| cannot_write(file, &why))
 }
 
 /// Writes the report, replaced as a whole; into the other folder when it cannot be put where it belongs.
@@ -42,8 +37,8 @@ pub async fn write(
     journal: &dyn MigrationJournal,
     id: Option<MigrationId>,
 ) -> Result<(), Misplaced> {
-    let written = match fill(folder_of(file), now, journal, id).await {
-        Ok(waiting) => waiting.persist(file).map(drop).map_err(|error| error.to_string()),
+    let written = match fill(files::folder_of(file), now, journal, id).await {
+        Ok(waiting) => files::put(waiting, file).map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
     let Err(why) = written else { return Ok(()) };
@@ -56,10 +51,6 @@ pub async fn write(
 
 fn cannot_write(file: &Path, why: &dyn std::fmt::Display) -> String {
     format!("cannot write the report {}: {why}", file.display())
-}
-
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Writes a report into a file of a folder, which goes away when it is not kept.

@@ -124,8 +124,8 @@ pub fn to_json(now: &MigrationSnapshot) -> Value {
 }
 
 fn saved(now: &MigrationSnapshot) -> String {
-    // Adding zero takes the sign of one away.
-    now.savings().map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", (share * 1000.0).round() / 10.0 + 0.0))
+    // Small files that differ take more room than they have bytes: nothing is saved.
+    now.savings().map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", (share * 1000.0).round().max(0.0) / 10.0))
 }
 
 /// A size for people.
@@ -191,9 +191,11 @@ mod tests {
         let last = MigrationSnapshot { counts, still_for: Duration::from_secs(90), ..snapshot() };
         let told = line(&MigrationSnapshot { settled_here: 999_999, ..last });
         assert!(told.contains(" 99.9% ") && told.contains(" eta=90s "), "{told}");
-        let counts = MigrationCounts { copied_bytes: 100_000, stored_bytes: 100_001, ..snapshot().counts };
-        let larger = line(&MigrationSnapshot { counts, ..snapshot() });
-        assert!(larger.contains(" saved=0.0% "), "{larger}");
+        for stored_bytes in [100_001, 700_000] {
+            let counts = MigrationCounts { copied_bytes: 100_000, stored_bytes, ..snapshot().counts };
+            let larger = line(&MigrationSnapshot { counts, ..snapshot() });
+            assert!(larger.contains(" saved=0.0% "), "{larger}");
+        }
         let waiting = MigrationSnapshot { waits_for: Some("the source: no\nanswer".into()), ..snapshot() };
         assert!(line(&waiting).starts_with("phase=copying waiting for the source: no"));
         let empty = MigrationSnapshot { counts: MigrationCounts::default(), settled_here: 0, ..snapshot() };

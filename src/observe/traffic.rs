@@ -40,6 +40,11 @@ impl Traffic {
         self.seconds.with_label_values(&[method, endpoint]).observe(took.as_secs_f64());
     }
 
+    /// Counts what was no request and was refused.
+    pub fn note_refused(&self, status: StatusCode) {
+        self.requests.with_label_values(&["other", "other", status.as_str()]).inc();
+    }
+
     /// All counters.
     pub(super) fn families(&self) -> Vec<MetricFamily> {
         let mut families = self.requests.collect();

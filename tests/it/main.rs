@@ -13,6 +13,7 @@ mod clean;
 mod clean_bucket;
 mod client;
 mod cluster;
+mod connections;
 mod damage;
 mod dedup;
 mod drain;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use s3dedup::ask::channel::{Channel, Proof};
 use s3dedup::tls;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::support::python::{run_script_with, venv};
@@ -51,7 +52,10 @@ struct Encrypted(Channel);
 
 impl Encrypted {
     fn open(address: SocketAddr, certificate: &Path) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?, certificate)
+    }
+
+    fn over(stream: TcpStream, certificate: &Path) -> std::io::Result<Self> {
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let proof = Proof::Authorities(tls::chain(certificate).unwrap());
         let mut channel = Channel::encrypted(stream, "localhost", &proof)?;
@@ -198,4 +202,49 @@ fn a_client_that_does_not_agree_on_encryption_is_given_up() {
             || matches!(silent.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset)
     );
     assert!(Encrypted::open(server.address(), &certificate.file()).unwrap().get("/health").is_ok());
+}
+
+/// Connects from another address of this machine.
+fn connect_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn unfinished_handshakes_count_among_the_connections_of_their_address() {
+    let certificate = Certificate::new();
+    let server = certificate.server().env("CONNECTIONS_PER_ADDRESS_MAX", 4).start();
+    let (address, file) = (server.address(), certificate.file());
+    let get_from = |source| {
+        let opened = Encrypted::over(connect_from(source, address), &file);
+        opened.and_then(|mut encrypted| encrypted.get("/health"))
+    };
+    let mut silent = Vec::new();
+    eventually("there is no room for more", || {
+        // Each of them has some seconds only.
+        silent.extend((0..8).map(|_| connect_from([127, 0, 0, 2], address)));
+        get_from([127, 0, 0, 2]).err()
+    });
+    assert!(get_from([127, 0, 0, 3]).unwrap().contains("200 OK"));
+    drop(silent);
+    eventually("there is room again", || get_from([127, 0, 0, 2]).ok());
+}
+
+#[test]
+fn what_is_no_request_gets_an_id_in_encrypted_words_too() {
+    let certificate = Certificate::new();
+    let server = certificate.server().env("LOG_LEVEL", "debug").start();
+    let mut connection = Encrypted::open(server.address(), &certificate.file()).unwrap();
+    connection.get("/health").unwrap();
+    connection.0.write_all(b"no http at all\r\n\r\n").unwrap();
+    connection.0.flush().unwrap();
+    let mut answer = Vec::new();
+    // However the server ends it.
+    let _ = connection.0.read_to_end(&mut answer);
+    let text = String::from_utf8(answer).unwrap();
+    let id = text.split("request_id: ").nth(1).unwrap().trim();
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.contains(&format!("X-Request-Id: {id}\r\n")), "{text}");
+    assert!(server.log().contains(id));
 }

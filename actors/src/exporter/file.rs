@@ -46,6 +46,10 @@ impl Draft {
         remove_leftovers(folder, name);
         let former = former(pattern)?;
         let target = folder.join(name.replace(TIME, &written(now)));
+        // A device or a link would be gone.
+        if target.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(io::Error::other(format!("{} is there and no file", target.display())));
+        }
         let out = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(PART).tempfile_in(folder)?;
         Ok(Self { out, target, pattern: pattern.to_owned(), keep: keep.max(1), former })
     }
@@ -179,6 +183,16 @@ mod tests {
         let mut files: Vec<_> = files.collect();
         files.sort();
         files
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("nothing", &link).unwrap();
+        export(&link, 1, 100).unwrap_err();
+        assert!(link.is_symlink());
+        assert_eq!(files(dir.path()), ["link"], "nothing is left beside it");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
@@ -249,6 +250,15 @@ impl Copier {
     }
 
     async fn copy(&self, id: MigrationId) -> Result<(), Cut> {
+        let mut notes = Notes { copier: self, id, waiting: Vec::new(), under_way: None };
+        let outcome = self.settle_all(id, &mut notes).await;
+        // No file is in flight any more that could keep a connection to the database.
+        notes.finish().await?;
+        outcome
+    }
+
+    /// Settles the pending names; what came of them is in `notes`, or noted already.
+    async fn settle_all(&self, id: MigrationId, notes: &mut Notes<'_>) -> Result<(), Cut> {
         let settled = self.pending(id).map(|name| async {
             let name = name?;
             let fate = self.settle(&name).await?;
@@ -258,37 +268,41 @@ impl Copier {
         let mut settled = std::pin::pin!(settled);
         let mut note = interval_at(Instant::now() + NOTE_EVERY, NOTE_EVERY);
         note.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch: Vec<(String, Fate)> = Vec::new();
         let outcome = loop {
+            // Files in flight go on while names are noted: one that is not looked after may keep the very connection that
+            // the noting waits for.
             tokio::select! {
                 next = settled.next() => match next {
                     None => break Ok(()),
                     Some(Ok((name, fate))) => {
                         self.progress().settled(&fate);
-                        batch.push((name, fate));
+                        notes.waiting.push((name, fate));
+                        if notes.waiting.len() >= BATCH {
+                            notes.begin();
+                        }
                     }
                     Some(Err(cut)) => break Err(cut),
                 },
-                _ = note.tick() => {
-                    self.note(id, &mut batch).await?;
-                    continue;
-                }
-            }
-            if batch.len() >= BATCH {
-                self.note(id, &mut batch).await?;
+                noted = notes.noted() => noted?,
+                _ = note.tick() => notes.begin(),
             }
         };
         if let Err(Cut::Stopped) = outcome {
             let rest = async {
-                while let Some(next) = settled.next().await {
-                    batch.extend(next.ok());
+                loop {
+                    tokio::select! {
+                        next = settled.next() => match next {
+                            Some(next) => notes.waiting.extend(next.ok()),
+                            None => break,
+                        },
+                        _ = notes.noted() => {}
+                    }
                 }
             };
             if timeout(END_MAX, rest).await.is_err() {
                 log::info!("files in flight are cut off; they are copied when the migration goes on");
             }
         }
-        self.note(id, &mut batch).await?;
         outcome
     }
 
@@ -315,11 +329,7 @@ impl Copier {
     }
 
     /// Notes what was settled; names that are noted twice count once.
-    async fn note(&self, id: MigrationId, batch: &mut Vec<(String, Fate)>) -> Result<(), Cut> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let settled = std::mem::take(batch);
+    async fn note(&self, id: MigrationId, settled: Vec<(String, Fate)>) -> Result<(), Cut> {
         if self.patience().is_stopped() {
             // One attempt: what is not noted is looked at again.
             let _ = self.0.journal.settle_names(id, settled).await;
@@ -328,5 +338,45 @@ impl Copier {
         let note = async || self.0.journal.settle_names(id, settled.clone()).await;
         self.patience().insist("the database", note).await??;
         Ok(())
+    }
+}
+
+/// What came of names and is not noted yet. There is not much of it: while the database takes nothing, no name is settled.
+struct Notes<'a> {
+    copier: &'a Copier,
+    id: MigrationId,
+    waiting: Vec<(String, Fate)>,
+    under_way: Option<LocalBoxFuture<'a, Result<(), Cut>>>,
+}
+
+impl Notes<'_> {
+    /// Begins to note a batch, unless one is under way.
+    fn begin(&mut self) {
+        if self.under_way.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        let rest = self.waiting.split_off(self.waiting.len().min(BATCH));
+        let batch = std::mem::replace(&mut self.waiting, rest);
+        let (copier, id) = (self.copier, self.id);
+        self.under_way = Some(copier.note(id, batch).boxed_local());
+    }
+
+    /// Ready when the batch that is under way is noted; never when there is none.
+    async fn noted(&mut self) -> Result<(), Cut> {
+        let Some(under_way) = &mut self.under_way else { return std::future::pending().await };
+        let noted = under_way.await;
+        self.under_way = None;
+        noted
+    }
+
+    /// Notes the rest.
+    async fn finish(&mut self) -> Result<(), Cut> {
+        loop {
+            self.begin();
+            if self.under_way.is_none() {
+                return Ok(());
+            }
+            self.noted().await?;
+        }
     }
 }

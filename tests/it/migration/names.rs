@@ -101,7 +101,11 @@ fn a_report_that_cannot_be_written_is_refused_before_anything_is_copied() {
     fs::create_dir(dir.path().join("files")).unwrap();
     fs::write(dir.path().join("files/a"), b"a").unwrap();
     let server = TestServer::builder().prepare();
-    let places = [dir.path().join("nowhere/report.json"), dir.path().into(), "/dev/null".into(), "/proc/report".into()];
+    // It leads to what would take a report, and would itself be replaced.
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("files/a", &link).unwrap();
+    let places =
+        [dir.path().join("nowhere/report.json"), dir.path().into(), "/dev/null".into(), "/proc/report".into(), link];
     for place in places {
         let arguments =
             ["migrate-v1", "--v1-directory", dir.path().to_str().unwrap(), "--report", place.to_str().unwrap()];
@@ -109,7 +113,8 @@ fn a_report_that_cannot_be_written_is_refused_before_anything_is_copied() {
         assert!(said.lines().count() == 1 && said.contains("cannot write the report"), "{said}");
     }
     assert!(!server.data_dir().exists());
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside them");
+    assert!(dir.path().join("link").is_symlink());
 }
 
 /// Copies 1,000 files and 30 links, whose report cannot be written where it was wanted any more; `meanwhile` is done while it copies.

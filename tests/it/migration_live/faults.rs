@@ -53,12 +53,12 @@ fn shown_hour(seconds: u64) -> String {
 fn until_done(request: &Request, kills: &Kills, wanted: &[u16]) -> Response {
     let begun = Instant::now();
     loop {
-        let [before, _] = kills.now();
+        let before = kills.now();
         match request.try_send() {
             Ok(answer) if wanted.contains(&answer.status) => return answer,
             Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
             Err(error) => {
-                let is_killed = before % 2 == 1 || kills.now()[0] != before;
+                let is_killed = before % 2 == 1 || kills.now() != before;
                 assert!(is_killed, "{request} got no answer, and nobody was killed: {error}");
             }
         }
@@ -256,11 +256,11 @@ fn both_sides_end_equal<Old: OldSide>(build: impl FnOnce(&Old) -> Builder) {
     let server = Mutex::new(build(&old).env("MIGRATION_MAX_CONCURRENCY", 1).start());
     let kill_ours = || {
         let mut server = server.lock().unwrap();
-        Kills::next(&kills.ours);
+        kills.next();
         server.signal(Signal::KILL);
         server.wait();
         server.start_again();
-        Kills::next(&kills.ours);
+        kills.next();
     };
     let ends = Instant::now() + TIME;
     let random_of = |number: usize| StdRng::seed_from_u64(seed.wrapping_add(number as u64 + 1));
@@ -286,9 +286,7 @@ fn both_sides_end_equal<Old: OldSide>(build: impl FnOnce(&Old) -> Builder) {
         while Instant::now() < ends {
             thread::sleep(Duration::from_millis(random.random_range(500..2500)));
             if random.random_bool(0.5) {
-                Kills::next(&kills.theirs);
                 old.kill_9();
-                Kills::next(&kills.theirs);
                 thread::sleep(Duration::from_millis(random.random_range(0..1500)));
                 old.comes_back();
             } else {

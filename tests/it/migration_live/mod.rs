@@ -2,6 +2,7 @@
 
 mod abandon;
 mod commands;
+mod cut;
 mod faults;
 mod forgetting;
 mod odd;

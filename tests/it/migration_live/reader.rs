@@ -11,21 +11,18 @@ use rand::rngs::StdRng;
 use super::world::version;
 use crate::support::{Response, TestServer, gunzip};
 
-/// How often each side was killed: odd while it is being done.
+/// How often our server was killed: odd while it is being done.
 #[derive(Default)]
-pub struct Kills {
-    pub ours: AtomicUsize,
-    pub theirs: AtomicUsize,
-}
+pub struct Kills(AtomicUsize);
 
 impl Kills {
-    pub fn next(count: &AtomicUsize) {
-        count.fetch_add(1, Ordering::SeqCst);
+    /// One begins, or is done.
+    pub fn next(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Both counts, ours first.
-    pub fn now(&self) -> [usize; 2] {
-        [self.ours.load(Ordering::SeqCst), self.theirs.load(Ordering::SeqCst)]
+    pub fn now(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -34,13 +31,6 @@ pub struct Fixed {
     pub path: String,
     pub content: Vec<u8>,
     pub version: String,
-}
-
-impl Fixed {
-    /// Whether its bytes are on their way to clients before all of them came from the old server.
-    fn is_large(&self) -> bool {
-        self.content.len() > 1 << 20
-    }
 }
 
 /// Reads fixed files, and lists.
@@ -80,11 +70,9 @@ impl Reader<'_> {
                 }
                 Ok(answer) if answer.status != 200 => panic!("{request} is answered {answer:?}"),
                 cut => {
-                    let after = self.kills.now();
-                    let is_ours = after[0] != before[0];
-                    let is_theirs = file.is_large() && (after[1] != before[1] || before[1] % 2 == 1);
+                    let is_ours = before % 2 == 1 || self.kills.now() != before;
                     let what = cut.map(|answer| answer.status);
-                    assert!(is_ours || (is_theirs && kind == "GET"), "{request} is cut off: {what:?}");
+                    assert!(is_ours, "{request} is cut off: {what:?}");
                 }
             }
             thread::sleep(Duration::from_millis(self.random.random_range(0..60)));

@@ -181,12 +181,18 @@ fn commands_and_flags_that_do_not_go_together_are_refused() {
     ] {
         assert_eq!(server.run(arguments).status.code(), Some(2), "{arguments:?}");
     }
-    for arguments in [&["live-migrate"][..], &["live-migrate-v1"], &["server", "--file-list", "x"]] {
+    for arguments in
+        [&["live-migrate"][..], &["live-migrate-v1"], &["server", "--file-list", "x"], &["server", "--proxy-only"]]
+    {
         let refused = server.run(arguments);
         let text = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(2), "{arguments:?} {text}");
         assert!(text.contains("is missing"), "{arguments:?} {text}");
     }
+    let server = TestServer::builder().env("MIGRATION", "live").prepare();
+    let alone = server.run(&["server"]);
+    let text = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert!(alone.status.code() == Some(2) && text.contains("the old server is missing"), "{text}");
     let server = TestServer::builder().env("MIGRATION_FILE_LIST", "x").prepare();
     let both = server.run(&["server", "--migrate-from", "http://127.0.0.1:1", "--proxy-only"]);
     let text = String::from_utf8_lossy(&both.stderr).into_owned();

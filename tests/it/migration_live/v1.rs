@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use s3dedup_actors::testkit::filetracker::FirstFiletracker;
+use s3dedup_actors::testkit::postgres::{DATABASE, PostgresServer};
 
 use super::world::{Watcher, all_copied, all_told, beside, delete, our_file, put, told, version};
 use crate::support::content::shown;
@@ -60,6 +61,23 @@ fn files_come_from_the_directory_and_all_are_copied() {
     store(dir.path(), "d/7", 50, b"newer");
     let answer = server.request("GET", "/files/d/7").header("Accept-Encoding", "identity").send();
     assert_eq!(answer.assert_status(200).body, b"newer");
+}
+
+/// Names are noted while files are in flight: these must not keep the connections that the noting waits for.
+#[test]
+fn all_are_copied_over_a_database_with_few_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..800 {
+        store(dir.path(), &format!("d/{number}"), number % 50, format!("content {}", number % 5).as_bytes());
+    }
+    let postgres = PostgresServer::start();
+    let builder = TestServer::builder().env("MIGRATION", "live").env("FILETRACKER_V1_DIR", dir.path().display());
+    let builder = builder.env("MIGRATION_MAX_CONCURRENCY", 20).env("POSTGRES_MAX_CONNECTIONS", 2);
+    let server = builder.postgres(&postgres, DATABASE).start();
+    all_copied(&server);
+    assert_eq!(server.list("d").len(), 800);
+    let answer = server.request("GET", "/files/d/7").header("Accept-Encoding", "identity").send();
+    assert_eq!(answer.assert_status(200).body, b"content 2");
 }
 
 #[test]

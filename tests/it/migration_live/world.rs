@@ -91,6 +91,7 @@ pub struct Watcher {
     asked: Arc<Mutex<Vec<String>>>,
     ends: Arc<AtomicBool>,
     cuts: Arc<AtomicBool>,
+    away: Arc<AtomicBool>,
 }
 
 impl Watcher {
@@ -98,8 +99,8 @@ impl Watcher {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (ends, cuts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let cutting = Arc::clone(&cuts);
+        let [ends, cuts, away] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        let (cutting, is_away) = (Arc::clone(&cuts), Arc::clone(&away));
         let (noted, over) = (Arc::clone(&asked), Arc::clone(&ends));
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -107,6 +108,9 @@ impl Watcher {
                     return;
                 }
                 let Ok(client) = client else { continue };
+                if is_away.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
                 let (from_client, to_client) = (client.try_clone().unwrap(), client);
                 let (from_server, to_server) = (server.try_clone().unwrap(), server);
@@ -117,10 +121,12 @@ impl Watcher {
                         !(piece.starts_with(b"PUT ") && cuts.load(Ordering::Relaxed))
                     })
                 });
-                std::thread::spawn(move || forward(from_server, to_client, pause, |_| true));
+                let away = Arc::clone(&is_away);
+                let goes_on = move |_: &[u8]| !away.load(Ordering::Relaxed);
+                std::thread::spawn(move || forward(from_server, to_client, pause, goes_on));
             }
         });
-        Self { port, asked, ends, cuts }
+        Self { port, asked, ends, cuts, away }
     }
 
     pub fn url(&self) -> String {
@@ -130,6 +136,11 @@ impl Watcher {
     /// Cuts uploads off from now on, or does not any more.
     pub fn cut_uploads(&self, cuts: bool) {
         self.cuts.store(cuts, Ordering::Relaxed);
+    }
+
+    /// Cuts answers off and takes no connections from now on, or does again.
+    pub fn goes_away(&self, goes_away: bool) {
+        self.away.store(goes_away, Ordering::Relaxed);
     }
 
     /// How often something was asked for that begins like this: `GET /files/a`.

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::Semaphore;
 
@@ -18,7 +17,6 @@ use crate::engine::Engine;
 use crate::filetracker::{OldDownload, OldFile};
 use crate::model::{EntryKey, Error, Kind, Result, Retry, Stamp};
 use crate::spool::BodyEncoding;
-use crate::store::blob::Spooled;
 use crate::store::blocking::BlockingPool;
 
 /// Files fetched at once.
@@ -117,9 +115,11 @@ impl Beside {
         let fetched = tokio::time::timeout(BEGIN_MAX, fetched).await.unwrap_or_else(late)?;
         if let Some(Fetched { file, tape, .. }) = &fetched
             && file.length.is_some_and(|length| length <= MEMORY_BYTES_MAX)
-            && let Ok(ended) = tokio::time::timeout(WHOLE_MAX, tape.ended()).await
         {
-            ended?;
+            match tokio::time::timeout(WHOLE_MAX, tape.ended()).await {
+                Ok(ended) => ended?,
+                Err(_) => tape.goes_on()?,
+            }
         }
         Ok(fetched)
     }
@@ -133,6 +133,8 @@ impl Beside {
             tape = self.joined(engine, key, Purpose::Read)?;
             file = tape.file().await?;
         }
+        // Who has not begun can be told to come back.
+        tape.goes_on()?;
         let pool = engine.inner.compute.clone();
         Ok(file.map(|file| Fetched { file, tape, pool }))
     }
@@ -192,7 +194,7 @@ impl Beside {
             return Ok(());
         };
         let stamp = download.file.stamp;
-        let body = receive(engine, download, tape).await?;
+        let body = self.receive(engine, key, download, tape).await?;
         self.0.counts.fetched.fetch_add(1, Relaxed);
         // What came may be what the old server was being told just then, in a version of its own.
         if purpose == Purpose::Read && self.doubts(key).await? {
@@ -216,7 +218,7 @@ impl Beside {
     }
 
     /// Opens the newest that the old side has.
-    async fn open_there(&self, key: &EntryKey) -> Result<Option<OldDownload>> {
+    pub(super) async fn open_there(&self, key: &EntryKey) -> Result<Option<OldDownload>> {
         let (mut newest, mut trouble): (Option<OldDownload>, _) = (None, None);
         for source in &self.0.settings.sources {
             match source.open(key).await.or_else(none_if_no_file) {
@@ -231,41 +233,5 @@ impl Beside {
             (None, Some(error)) => Err(error),
             (newest, _) => Ok(newest),
         }
-    }
-}
-
-/// Lets a body pass to the tape and to where uploads go.
-async fn receive(engine: &Engine, download: OldDownload, tape: &Tape) -> Result<Spooled> {
-    let OldDownload { file, mut stream } = download;
-    let claimed = file.logical_size;
-    let mut spooler = engine.spooler(file.encoding);
-    tape.open(Some(file));
-    let mut at = 0;
-    while let Some(piece) = stream.next().await {
-        let piece = piece?;
-        if piece.is_empty() {
-            continue;
-        }
-        spooler.write(piece.clone()).await.map_err(broken)?;
-        let len = piece.len() as u64;
-        tape.push(at, piece).await?;
-        at += len;
-    }
-    let body = spooler.finish().await.map_err(broken)?;
-    if let Some(claimed) = claimed.filter(|claimed| *claimed != body.logical_size) {
-        let what = format!("the old server says {claimed} bytes, the file has {}", body.logical_size);
-        return Err(Error::new(Kind::Corrupt, what));
-    }
-    tape.end(Ok(at));
-    Ok(body)
-}
-
-/// What would be the client's fault in an upload is the old server's here.
-fn broken(error: Error) -> Error {
-    match error.kind() {
-        Kind::Invalid | Kind::TooLarge => {
-            Error::new(Kind::Corrupt, format!("the old server's file is broken: {}", error.context()))
-        }
-        _ => error,
     }
 }

@@ -1,7 +1,7 @@
 //! An old Filetracker server beside this store, while clients move from one to the other.
 //!
 //! Reads: what the old server has and this store has not, or only in an older version, is fetched from there, once however
-//! many clients wait, and stored on the way ([`fetch`]). Writes: first here, durably, with a mark in the same transaction;
+//! many clients wait, and stored on the way ([`fetch`]; it goes on through outages, [`receive`]). Writes: first here, durably, with a mark in the same transaction;
 //! then the old server is told ([`tell`]), at once when it answers, else by [`worker`] until it does. A name that was deleted
 //! here is remembered, so that nothing brings it back. While the old server does not answer, what is here is served, and what
 //! is not known is 503, never "not found".
@@ -9,6 +9,7 @@
 mod fetch;
 mod listing;
 mod read;
+mod receive;
 mod tape;
 mod tell;
 mod worker;
@@ -54,7 +55,7 @@ pub struct BesideSettings {
 /// What goes on between this store and the old server.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct BesideReport {
-    /// Names whose state the old server may not have, as of a moment ago.
+    /// Names whose state the old server may not have, as of a second ago, or of some when there are very many.
     pub waiting: MarkSummary,
     /// Names that the old server was told of since the start.
     pub told: u64,
@@ -85,6 +86,8 @@ struct Inner {
     tellers: Arc<Semaphore>,
     counts: Counts,
     waiting: Mutex<MarkSummary>,
+    /// Moves on when another number of names may be waiting.
+    moves: AtomicU64,
     /// The thread that talks to the old server for longer than a request may.
     arbiter: OnceLock<ArbiterHandle>,
     /// Wakes the worker.
@@ -112,6 +115,7 @@ impl Beside {
             tellers: Arc::new(Semaphore::new(TELLERS_MAX)),
             counts: Counts::default(),
             waiting: Mutex::default(),
+            moves: AtomicU64::default(),
             arbiter: OnceLock::new(),
             wake: Notify::new(),
             stopping: watch::Sender::new(false),
@@ -157,6 +161,11 @@ impl Beside {
     /// Counts a client's read that the old side answers.
     fn fell_back(&self) {
         self.0.counts.fallbacks.fetch_add(1, Relaxed);
+    }
+
+    /// Notes that another number of names may be waiting to be told of.
+    fn moved(&self) {
+        self.0.moves.fetch_add(1, Relaxed);
     }
 
     fn is_stopping(&self) -> bool {

@@ -27,6 +27,8 @@ struct Progress {
     file: Option<Option<OldFile>>,
     /// So many bytes may leave: all but the last piece, which waits for the proof.
     released: u64,
+    /// Whether the old side failed, and is waited for.
+    is_interrupted: bool,
     end: Option<Result<(), Failed>>,
     /// What came of it all, once nothing more is done with it: the end, and whether it was stored.
     outcome: Option<Result<(), Failed>>,
@@ -70,7 +72,8 @@ pub(super) struct Tape {
 
 impl Tape {
     pub(super) fn new(reservation: Reservation, pool: BlockingPool, temp_dir: PathBuf) -> Self {
-        let progress = watch::Sender::new(Progress { file: None, released: 0, end: None, outcome: None });
+        let progress =
+            watch::Sender::new(Progress { file: None, released: 0, is_interrupted: false, end: None, outcome: None });
         Self { progress, held: Mutex::new(Held::Memory { pieces: Vec::new(), reservation }), pool, temp_dir }
     }
 
@@ -103,8 +106,39 @@ impl Tape {
         if let Some((file, pieces)) = full {
             self.write(file, pieces, at, piece).await?;
         }
-        self.progress.send_modify(|progress| progress.released = at);
+        self.progress.send_modify(|progress| {
+            progress.released = at;
+            progress.is_interrupted = false;
+        });
         Ok(())
+    }
+
+    /// Says that nothing comes until the old side is back.
+    pub(super) fn interrupt(&self) {
+        self.progress.send_modify(|progress| progress.is_interrupted = true);
+    }
+
+    /// An error while nothing comes: there is no promise that the rest ever does.
+    pub(super) fn goes_on(&self) -> Result<()> {
+        let progress = self.progress.borrow();
+        if progress.is_interrupted && progress.end.is_none() {
+            return Err(Error::new(Kind::Unavailable, "the old server does not answer"));
+        }
+        Ok(())
+    }
+
+    /// Whether the bytes from `at` on, all of which came, are these.
+    pub(super) async fn holds(&self, mut at: u64, mut bytes: &[u8]) -> Result<bool> {
+        while !bytes.is_empty() {
+            let piece = self.piece(at, at + bytes.len() as u64).await?;
+            let len = piece.len().min(bytes.len());
+            if piece[..len] != bytes[..len] {
+                return Ok(false);
+            }
+            at += len as u64;
+            bytes = &bytes[len..];
+        }
+        Ok(true)
     }
 
     async fn write(&self, file: Option<Arc<File>>, pieces: Vec<(u64, Bytes)>, at: u64, piece: Bytes) -> Result<()> {
@@ -200,7 +234,7 @@ impl Tape {
         .boxed()
     }
 
-    /// Some bytes from `at` on, none from `released` on.
+    /// Some bytes from `at` on; none from `released` on, where they are in the file.
     async fn piece(&self, at: u64, released: u64) -> Result<Bytes> {
         let broken = || Error::new(Kind::Internal, "internal error");
         let file = match &*self.held() {

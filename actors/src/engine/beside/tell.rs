@@ -68,6 +68,7 @@ impl Beside {
     /// Tells the old server of a name that was just written, for as long as a client waits for that; then it goes on without
     /// the client, or the worker does it later. Nobody waits for a server that was just asked and did not answer.
     pub(crate) async fn tell_soon(&self, engine: &Engine, key: &EntryKey, answers: bool) {
+        self.moved();
         if self.0.settings.server.as_ref().is_some_and(|server| server.expect_up().is_err()) {
             return;
         }
@@ -122,6 +123,7 @@ impl Beside {
             }
             self.0.counts.told.fetch_add(1, Relaxed);
             let settled = self.journal(journal.settle_mark(mark, claim)).await;
+            self.moved();
             let again = match settled {
                 Ok(Settled::Done) => return,
                 // A claim that nobody uses would keep others away.
@@ -148,7 +150,9 @@ impl Beside {
         let pause = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
         let text = error.to_string().replace(char::is_control, " ");
         let noted = self.0.settings.journal.fail_mark(mark.key.clone(), claim, text, pause, hold);
-        if let Err(error) = self.journal(noted).await {
+        let noted = self.journal(noted).await;
+        self.moved();
+        if let Err(error) = noted {
             // The claim runs out.
             log::warn!("a failure cannot be noted name={name:?} error=\"{error}\"");
         }
@@ -188,10 +192,12 @@ impl Beside {
             // Somebody wrote there without us: it comes here.
             self.bring_here(engine, key).await?;
             // It may have noted an older version meanwhile: then it is to be told all the same.
-            if server.head(key).await?.is_none_or(|there| there.stamp < here.stamp) {
-                let what = "the old server has not the version any more that it showed";
-                return Err(Error::new(Kind::Unavailable, what).into());
-            }
+            let what = match server.head(key).await? {
+                Some(there) if there.stamp >= here.stamp => return Ok(()),
+                Some(_) => "the old server has not the version any more that it showed",
+                None => "the old server shows a newer version and has no such file: is the name a directory there?",
+            };
+            return Err(Error::new(Kind::Unavailable, what).into());
         }
         Ok(())
     }

@@ -16,8 +16,11 @@ use crate::runtime::guard::{Vital, can_be_rebuilt};
 
 /// How often it is looked for names whose time has come.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often they are counted.
+/// How often they are counted although nothing is known to have changed: other instances write, too.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// How often when something has, or as long a pause as this many counts take: there may be millions of names.
+const COUNT_AGAIN: Duration = Duration::from_millis(500);
+const COUNTS_OF_A_PAUSE: u32 = 20;
 /// Until it begins anew after something went wrong.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -79,13 +82,32 @@ impl Drop for Telling {
     }
 }
 
+/// When the names that wait were counted last.
+struct Counted {
+    moves: u64,
+    begun: Instant,
+    took: Duration,
+}
+
+impl Counted {
+    /// Whether it is time to count them again.
+    fn is_old(&self, moves: u64, now: Instant) -> bool {
+        let pause = match moves == self.moves {
+            true => COUNT_EVERY,
+            false => COUNT_AGAIN.max(self.took.saturating_mul(COUNTS_OF_A_PAUSE)).min(COUNT_EVERY),
+        };
+        now.saturating_duration_since(self.begun) >= pause
+    }
+}
+
 impl Beside {
     async fn work(&self, engine: &Engine) -> Result<()> {
-        let mut counted: Option<Instant> = None;
+        let mut counted: Option<Counted> = None;
         while !self.is_stopping() {
-            if counted.is_none_or(|counted| counted.elapsed() > COUNT_EVERY) {
-                counted = Some(Instant::now());
+            let (moves, begun) = (self.0.moves.load(Relaxed), Instant::now());
+            if counted.as_ref().is_none_or(|counted| counted.is_old(moves, begun)) {
                 self.count().await;
+                counted = Some(Counted { moves, begun, took: begun.elapsed() });
             }
             self.tell_due(engine).await;
             // Whichever is first.
@@ -125,5 +147,24 @@ impl Beside {
                 beside.0.wake.notify_one();
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_counted_again_soon_after_a_change_and_now_and_then_without_one() {
+        let begun = Instant::now();
+        let old = |took: u64, moves: u64, after: u64| {
+            let counted = Counted { moves: 3, begun, took: Duration::from_millis(took) };
+            counted.is_old(moves, begun + Duration::from_millis(after))
+        };
+        assert!(!old(1, 3, 4_900) && old(1, 3, 5_000));
+        assert!(!old(1, 4, 400) && old(1, 4, 500));
+        // A long table is not counted all the time.
+        assert!(!old(100, 4, 1_900) && old(100, 4, 2_000));
+        assert!(!old(3_000, 4, 4_900) && old(3_000, 4, 5_000));
     }
 }
