@@ -54,9 +54,9 @@ deb: ## the Debian package, in target/debian (the first run builds cargo-deb, mi
 	@compose/packaging/deb.sh
 
 check-config: ## print the effective configuration, and check every file in config/
-	$(CARGO) run --quiet --locked -- check-config
+	$(CARGO) run --release --quiet --locked -- check-config
 	@for file in $(wildcard config/*); do \
-		$(CARGO) run --quiet --locked -- check-config --config "$$file" >/dev/null || exit 1; echo "$$file is valid"; \
+		$(CARGO) run --release --quiet --locked -- check-config --config "$$file" >/dev/null || exit 1; echo "$$file is valid"; \
 	done
 
 clean: ## remove everything built, the test tools included

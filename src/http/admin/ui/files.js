@@ -68,7 +68,8 @@ export function files(main, parameters) {
   }
 
   let asked = 0;
-  let shown = null;
+  // Details that the page was opened with take no focus.
+  let shown = picked;
 
   async function refresh() {
     const number = ++asked;

@@ -56,11 +56,16 @@ function figures(stats) {
   return h("dl", { class: "card figures" },
     saved,
     figure("Files", count(stats.dedup_total_references)),
-    figure("Contents", count(stats.dedup_unique_blobs), `${percent(stats.deduplication_ratio)} of the files share`),
+    figure("Contents", count(stats.dedup_unique_blobs), sharing(stats)),
     figure("Logical size", bytes(stats.logical_bytes)),
     figure("Stored", bytes(stats.storage_used_bytes), `in ${visible(stats.contents)}`),
     figure("Files per content", decimal(stats.dedup_ratio), `up for ${duration(stats.uptime_seconds)}`),
   );
+}
+
+function sharing(stats) {
+  if (stats.dedup_unique_blobs > stats.dedup_total_references) return "those without a file wait for the cleaner";
+  return `${percent(stats.deduplication_ratio)} of the files share`;
 }
 
 function charts(places, past) {

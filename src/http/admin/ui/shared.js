@@ -12,7 +12,8 @@ export function shared(main, parameters) {
   const split = h("div", { class: "split" }, card("", ["Most shared contents", note], list), details);
   main.append(split);
 
-  let shown = null;
+  // Details that the page was opened with take no focus.
+  let shown = picked;
 
   async function refresh() {
     const wanted = picked;
