@@ -157,7 +157,8 @@ async fn told(
     (journal, otherwise): (&dyn MigrationJournal, &Path),
 ) -> Result<u8, String> {
     if *ended == Ended::Busy {
-        return Err("another s3dedup is at this migration: a command, or a server, whose GET /api/migration shows it".to_owned());
+        return Err("another s3dedup is at this migration: a command, or a server, whose GET /api/migration shows it"
+            .to_owned());
     }
     let now = copier.progress().snapshot();
     let troubles = copier.id();
