@@ -114,6 +114,9 @@ fn a_read_is_cut_off_when_the_old_server_stays_away_and_the_server_goes_on() {
     });
     eventually("nothing is left", || server.temporary_files().is_empty().then_some(()));
     old.start_again();
+    // It is left alone for a moment after it failed: 503 until then.
+    let reads = || server.request("GET", "/files/large").send().status != 503;
+    eventually("it is asked again", || reads().then_some(()));
     assert!(our_file(&server, "large").unwrap() == (shown(1), content.clone()));
     assert!(old_file(&old, "large").unwrap().1 == content);
 }
