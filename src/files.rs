@@ -1,6 +1,7 @@
 //! Files that commands write for whoever started them: each is put in its place as a whole, so that whoever reads it sees the
 //! old or the new one.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -26,7 +27,7 @@ pub fn put(waiting: NamedTempFile, file: &Path) -> io::Result<()> {
     waiting.as_file().sync_all()?;
     expect_replaceable(file)?;
     waiting.persist(file)?;
-    Ok(())
+    File::open(folder_of(file))?.sync_all()
 }
 
 /// The folder that a file is in.

@@ -9,9 +9,9 @@ use s3dedup_actors::verify::{self, Damage, Progress, Tools, VerifyReport, Verify
 use serde_json::Value;
 
 use super::progress::Shown;
-use super::{CONCURRENCY, Empty, ReportTo, attach, check_match_but, examiner, identity, replace, run};
+use super::{CONCURRENCY, Empty, ReportTo, attach, cannot_write, check_match_but, examiner, identity, replace, run};
 use crate::config::Config;
-use crate::exit;
+use crate::{exit, files};
 
 /// Damages that are shown to people.
 const SHOWN_MAX: usize = 20;
@@ -33,6 +33,9 @@ pub struct VerifyOptions {
 pub fn verify(config: &Config, options: &VerifyOptions) -> u8 {
     run(config, async {
         options.report.expect_place()?;
+        if let Some(file) = &options.resume {
+            files::expect_place(file).map_err(|why| cannot_write(file, &why))?;
+        }
         let stores = attach(config).await?;
         check_match_but(&stores, Empty::Damaged).await?;
         let identity = identity(config);

@@ -89,7 +89,9 @@ impl Drop for Outgoing {
 /// What went wrong by an answer of the library, and the line of its date.
 fn recognize(theirs: &[u8]) -> Option<(Failure, Option<&str>)> {
     let mut lines = std::str::from_utf8(theirs).ok()?.strip_suffix("\r\n\r\n")?.split("\r\n");
-    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?;
+    let status = lines.next()?;
+    // The library answers in the version of the request before.
+    let status = status.strip_prefix("HTTP/1.1 ").or_else(|| status.strip_prefix("HTTP/1.0 "))?.get(..3)?;
     let failure = Failure::of_no_request(StatusCode::from_bytes(status.as_bytes()).ok()?)?;
     let (mut date, mut is_empty) = (None, false);
     for line in lines {
@@ -146,10 +148,13 @@ mod tests {
     fn only_empty_answers_to_no_request_are_taken_for_those_of_the_library() {
         let date = "date: Sun, 22 Nov 2026 03:00:00 GMT";
         for status in ["400 Bad Request", "408 Request Timeout", "431 Request Header Fields Too Large"] {
-            let theirs = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n{date}\r\n\r\n");
-            let (failure, line) = recognize(theirs.as_bytes()).unwrap();
-            assert!(status.starts_with(failure.status().as_str()));
-            assert_eq!(line, Some(date));
+            for version in ["1.0", "1.1"] {
+                let head = format!("HTTP/{version} {status}\r\ncontent-length: 0\r\nconnection: close");
+                let theirs = format!("{head}\r\n{date}\r\n\r\n");
+                let (failure, line) = recognize(theirs.as_bytes()).unwrap();
+                assert!(status.starts_with(failure.status().as_str()));
+                assert_eq!(line, Some(date));
+            }
         }
         for other in [
             "",

@@ -98,7 +98,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
 
 impl AsyncRead for Spoken {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.stream(|stream| stream.poll_read(cx, buf))
+        match self.stream(|stream| stream.poll_read(cx, buf)) {
+            // TLS misses the client's goodbye when we end it, and at an error what is unsent would be thrown away.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof && self.line.is_ended() => {
+                Poll::Ready(Ok(()))
+            }
+            polled => polled,
+        }
     }
 }
 

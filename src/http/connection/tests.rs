@@ -1,6 +1,6 @@
 //! Connections from outside, on a server with routes of its own and little patience.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,8 +9,12 @@ use actix_web::body::SizedStream;
 use actix_web::rt::time::sleep;
 use actix_web::web::{self, Bytes, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use rcgen::CertifiedKey;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::lull::Patience;
 use super::refused::Refused;
@@ -19,6 +23,8 @@ use super::spoken::WRITE_BUFFER_BYTES;
 use super::{Answering, Line, Reception, serve};
 
 const LONGEST: Duration = Duration::from_millis(400);
+/// More than the kernels of both sides hold.
+const HUGE_BYTES: usize = 32 << 20;
 /// A body that looks like an answer of the library.
 const ODD: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 
@@ -43,6 +49,7 @@ async fn answer(request: HttpRequest, _body: Payload) -> HttpResponse {
             });
             HttpResponse::Ok().body(SizedStream::new(400_000, Box::pin(pieces)))
         }
+        "/huge" => HttpResponse::Ok().body(vec![b'x'; HUGE_BYTES]),
         "/much" => HttpResponse::Ok().body(vec![b'x'; 2 * WRITE_BUFFER_BYTES]),
         "/odd" => HttpResponse::Ok().body(ODD),
         "/empty" => HttpResponse::BadRequest().finish(),
@@ -58,6 +65,24 @@ fn routes(config: &mut ServiceConfig) {
 
 /// What a client reads to the end that sends this and nothing after it, and which statuses were refused to no request.
 async fn read(sent: &str) -> (String, Vec<u16>) {
+    let (text, refused) = served(None, async |address| {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut text = Vec::new();
+        closed(client.read_to_end(&mut text)).await.unwrap();
+        text
+    })
+    .await;
+    (String::from_utf8(text).unwrap(), refused)
+}
+
+/// Waits, within a generous bound that tells a connection that nobody closes.
+async fn closed<T>(reading: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), reading).await.expect("the connection is closed")
+}
+
+/// What comes of a client, and which statuses were refused to no request.
+async fn served<T>(tls: Option<Arc<ServerConfig>>, client: impl AsyncFnOnce(SocketAddr) -> T) -> (T, Vec<u16>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let refused = Arc::new(Mutex::new(Vec::new()));
@@ -73,22 +98,41 @@ async fn read(sent: &str) -> (String, Vec<u16>) {
     };
     let (shared, server) = (reception.clone(), Server::build().workers(1).disable_signals());
     let signal = server.graceful_shutdown_signal();
-    let service = move || serve(reception.clone(), address, None, signal.clone(), routes);
+    let service = move || serve(reception.clone(), address, tls.clone(), signal.clone(), routes);
     let server = server.listen("http", listener, service).unwrap().run();
     let handle = server.handle();
     let running = actix_web::rt::spawn(server);
-    let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(sent.as_bytes()).await.unwrap();
-    let mut text = Vec::new();
-    let reading = client.read_to_end(&mut text);
-    // A generous bound that tells a connection that nobody closes.
-    tokio::time::timeout(Duration::from_secs(30), reading).await.expect("the connection is closed").unwrap();
-    drop(client);
+    let outcome = client(address).await;
     handle.stop(true).await;
     running.await.unwrap().unwrap();
     assert!(shared.seats.take(address.ip()).is_ok(), "its place is free");
     let refused = refused.lock().unwrap().clone();
-    (String::from_utf8(text).unwrap(), refused)
+    (outcome, refused)
+}
+
+#[actix_web::test]
+async fn what_is_unsent_when_a_connection_is_ended_leaves_over_tls_too() {
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let server = server.unwrap().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_no_client_auth()));
+    let (answer, _) = served(Some(Arc::new(server)), async |address| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = client.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        stream.write_all(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        // A pause, until long after the connection was ended.
+        sleep(LONGEST * 4).await;
+        let mut answer = Vec::new();
+        let _ = closed(stream.read_to_end(&mut answer)).await;
+        answer
+    })
+    .await;
+    assert!(answer.len() > HUGE_BYTES, "{} bytes", answer.len());
 }
 
 #[actix_web::test]

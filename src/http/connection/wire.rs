@@ -156,6 +156,11 @@ impl Line {
         }
     }
 
+    /// Whether it was ended because nothing was answered on it.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended.get()
+    }
+
     /// Ends it when its client is waited for and nothing was heard of it for `longest`, not even that it has no room.
     ///
     /// The kernel's own limits don't tell a client that is gone from one that reads slowly: `TCP_USER_TIMEOUT` counts the

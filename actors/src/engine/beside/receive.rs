@@ -21,8 +21,11 @@ use crate::store::blob::Spooled;
 
 /// How long an old side that fails in the middle of a file is waited for, from then on.
 const AWAY_MAX: Duration = Duration::from_secs(60);
-/// How often a file may be cut off before one more byte of it came.
+/// How often a file may be cut off before [`STEP_BYTES`] more of it came, and in all.
 const CUTS_MAX: u32 = 4;
+const ALL_CUTS_MAX: u32 = 20;
+/// What counts as going on: each time all that came before is sent again.
+const STEP_BYTES: u64 = 1 << 20;
 /// The first pause before it is opened again, and the longest; it doubles in between.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -56,22 +59,25 @@ impl Beside {
         let spooler = engine.spooler(file.encoding);
         tape.open(Some(file.clone()));
         let mut arriving = Arriving { file, tape, spooler, at: 0 };
-        let (mut cut_at, mut cuts) = (0, 0);
+        let (mut step_at, mut cuts, mut all_cuts) = (0, 0, 0);
         loop {
             let error = match arriving.take(stream).await {
                 Ok(()) => break,
                 Err(Cut::Final(error)) => return Err(error),
                 Err(Cut::There(error)) => error,
             };
-            cuts = if arriving.at == cut_at { cuts + 1 } else { 1 };
-            cut_at = arriving.at;
-            if cuts >= CUTS_MAX || error.retry() == Retry::Never {
+            let at = arriving.at;
+            if at >= step_at + STEP_BYTES {
+                (step_at, cuts) = (at, 0);
+            }
+            (cuts, all_cuts) = (cuts + 1, all_cuts + 1);
+            if cuts >= CUTS_MAX || all_cuts >= ALL_CUTS_MAX || error.retry() == Retry::Never {
                 return Err(error);
             }
             tape.interrupt();
-            log::warn!("a fetch waits for the old server name={:?} at={cut_at} error=\"{error}\"", key.name());
+            log::warn!("a fetch waits for the old server name={:?} at={at} error=\"{error}\"", key.name());
             stream = self.open_again(key, &arriving.file, error).await?;
-            log::info!("a fetch goes on name={:?} at={cut_at}", key.name());
+            log::info!("a fetch goes on name={:?} at={at}", key.name());
         }
         arriving.finish().await
     }
@@ -94,6 +100,8 @@ impl Beside {
             pause = (pause * 2).min(PAUSE_MAX);
             match tokio::time::timeout_at(until, self.open_there(key)).await {
                 Ok(Ok(Some(again))) if again.file.is_same(file) => return Ok(again.stream),
+                // A directory beside the server has it in an older version, so the server itself does not answer yet.
+                Ok(Ok(Some(again))) if again.file.stamp < file.stamp => {}
                 Ok(Ok(_)) => {
                     let what = "the file was changed on the old server while it was read";
                     return Err(Error::new(Kind::Unavailable, what).with_source(cut));
