@@ -120,3 +120,28 @@ fn a_read_is_cut_off_when_the_old_server_stays_away_and_the_server_goes_on() {
     assert!(our_file(&server, "large").unwrap() == (shown(1), content.clone()));
     assert!(old_file(&old, "large").unwrap().1 == content);
 }
+
+#[test]
+fn a_server_that_cuts_every_answer_is_not_asked_for_ever() {
+    let old = OldFiletracker::start();
+    old_put(&old, "large", 1, &Noise::bytes(16, SIZE));
+    // So slow that little comes between two cuts.
+    let watcher = Watcher::start(old.port(), Duration::from_millis(50));
+    let server = beside(&watcher.url(), "proxy").start();
+    let mut client = begun(&server, "large");
+    let told = |text: &str| server.log().matches(text).count();
+    let gave_up = || told("a file could not be fetched") > 0;
+    for cut in 1.. {
+        watcher.goes_away(true);
+        eventually("it is cut", || (gave_up() || told("a fetch waits for the old server") == cut).then_some(()));
+        if gave_up() {
+            break;
+        }
+        assert!(cut < 20, "it is asked again and again");
+        watcher.goes_away(false);
+        eventually("it goes on", || (gave_up() || told("a fetch goes on") == cut).then_some(()));
+        // All that came before comes again, and a little more.
+        thread::sleep(Duration::from_millis(200) * u32::try_from(cut + 1).unwrap());
+    }
+    assert!(!rest(&mut client).complete, "it is cut off");
+}
